@@ -1,0 +1,310 @@
+"""The form of an entry, and the chain that makes a change to any of them visible. Pure.
+
+* An entry is one JSON object with exactly the fields of `FIELDS`, in canonical bytes: keys sorted and ASCII,
+  no whitespace, no floats, integers within ±(2^53−1), UTF-8, at most 16 KiB. Under these rules orjson with
+  sorted keys, `json.dumps(sort_keys=True, separators=(",", ":"), ensure_ascii=False)` and RFC 8785 give the
+  same bytes.
+* Its hash is SHA-256(0x00 || bytes): at once `prev` of the next entry and its leaf in the RFC 6962 tree.
+* What is sealed has been read back: `seal` returns what `parse` makes of the bytes.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TypedDict
+
+import orjson
+
+type JSON = bool | int | str | list[JSON] | dict[str, JSON] | None
+
+VERSION = 1
+MAX_BYTES = 16 * 1024
+MAX_INT = 2**53 - 1
+MAX_DEPTH = 32
+
+
+class Malformed(ValueError):
+    """These bytes are no entry."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class BrokenChain(ValueError):
+    """This entry does not follow the one before it."""
+
+    def __init__(self, seq: int, reason: str) -> None:
+        super().__init__(f"Entry {seq}: {reason}.")
+        self.seq = seq
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a log ends: the number of its entries and the hash of the last."""
+
+    seq: int
+    hash: str
+
+
+GENESIS = Head(0, "0" * 64)
+
+
+class Who(TypedDict):
+    kind: str
+    id: str
+    via: str
+
+
+class Ref(TypedDict):
+    seq: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One fact of a tenant, sealed. `line` is its canonical bytes, and the bytes are the entry."""
+
+    v: int = field(compare=False)
+    seq: int = field(compare=False)
+    prev: str = field(compare=False)
+    ts: str = field(compare=False)
+    tenant_id: str = field(compare=False)
+    incident_id: str | None = field(compare=False)
+    event: str = field(compare=False)
+    stage: str | None = field(compare=False)
+    actor: Who = field(compare=False)
+    decision: str = field(compare=False)
+    reason: str = field(compare=False)
+    confidence: int | None = field(compare=False)
+    policy_version: str = field(compare=False)
+    ref: Ref | None = field(compare=False)
+    data: dict[str, JSON] = field(compare=False)
+    line: bytes = field(repr=False)
+    hash: str
+
+    @property
+    def head(self) -> Head:
+        return Head(self.seq, self.hash)
+
+    @property
+    def at(self) -> datetime:
+        return datetime.fromisoformat(self.ts)
+
+
+def leaf_hash(line: bytes) -> bytes:
+    """SHA-256(0x00 || line), the leaf of RFC 6962."""
+    return sha256(b"\x00" + line).digest()
+
+
+def canonical(value: object) -> bytes:
+    """The one encoding of *value*. Raises Malformed for what has none: a float, a huge integer, an odd key."""
+    _check_plain(value, 0)
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as error:
+        raise Malformed(f"not JSON: {error}") from None
+
+
+def seal(
+    head: Head,
+    *,
+    ts: datetime,
+    tenant_id: str,
+    incident_id: str | None,
+    event: str,
+    stage: str | None,
+    actor: Who,
+    decision: str,
+    reason: str,
+    confidence: int | None,
+    policy_version: str,
+    ref: Ref | None,
+    data: Mapping[str, JSON],
+) -> Entry:
+    """The entry that follows *head*. Raises Malformed if these values have no place in a ledger."""
+    return parse(
+        canonical(
+            {
+                "v": VERSION,
+                "seq": head.seq + 1,
+                "prev": head.hash,
+                "ts": stamp(ts),
+                "tenant_id": tenant_id,
+                "incident_id": incident_id,
+                "event": event,
+                "stage": stage,
+                "actor": {**actor},
+                "decision": decision,
+                "reason": reason,
+                "confidence": confidence,
+                "policy_version": policy_version,
+                "ref": None if ref is None else {**ref},
+                "data": {**data},
+            }
+        )
+    )
+
+
+def parse(line: bytes) -> Entry:
+    """The entry that *line* is. Raises Malformed unless it is exactly that, byte for byte."""
+    if len(line) > MAX_BYTES:
+        raise Malformed(f"{len(line)} bytes, at most {MAX_BYTES} are allowed")
+    try:
+        fields = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"not JSON: {error}") from None
+    if not isinstance(fields, dict) or fields.keys() != FIELDS.keys():
+        raise Malformed("not exactly the fields of an entry")
+    if canonical(fields) != line:
+        raise Malformed("not in canonical form")
+    for name, holds in FIELDS.items():
+        if not holds(fields[name]):
+            raise Malformed(f"{name} is not what it must be")
+    return Entry(**fields, line=line, hash=leaf_hash(line).hex())
+
+
+def check_link(head: Head, entry: Entry) -> None:
+    """Raises BrokenChain unless *entry* follows *head*."""
+    if entry.seq != head.seq + 1:
+        raise BrokenChain(entry.seq, f"number {head.seq + 1} was expected here")
+    if entry.prev != head.hash:
+        raise BrokenChain(entry.seq, "prev is not the hash of the entry before")
+
+
+def stamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with microseconds: 2026-06-03T09:57:54.123456Z."""
+    if moment.tzinfo is None:
+        raise Malformed("a time without its zone")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def receipt(entry: Entry) -> str:
+    """The first 80 bits of the hash for people to keep, in Crockford base32: 7F3A-91C2-K0PM-XQ4T."""
+    bits = int(entry.hash[:20], 16)
+    code = "".join(_CROCKFORD[bits >> shift & 31] for shift in range(75, -1, -5))
+    return "-".join(code[at : at + 4] for at in range(0, 16, 4))
+
+
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """The right edge of an RFC 6962 tree: the roots of its full subtrees, largest first."""
+
+    size: int = 0
+    roots: tuple[bytes, ...] = ()
+
+    def append(self, leaf: bytes) -> "Frontier":
+        roots, full = self.roots, self.size
+        while full & 1:
+            roots, leaf = roots[:-1], _node(roots[-1], leaf)
+            full >>= 1
+        return Frontier(self.size + 1, (*roots, leaf))
+
+    def root(self) -> bytes:
+        if not self.roots:
+            return sha256().digest()
+        *left, root = self.roots
+        for subtree in reversed(left):
+            root = _node(subtree, root)
+        return root
+
+
+def _node(left: bytes, right: bytes) -> bytes:
+    return sha256(b"\x01" + left + right).digest()
+
+
+def _check_plain(value: object, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise Malformed(f"nested deeper than {MAX_DEPTH}")
+    match value:
+        case None | bool() | str():
+            return
+        case int():
+            if abs(value) > MAX_INT:
+                raise Malformed("an integer beyond ±(2^53−1)")
+        case dict():
+            for key, member in value.items():
+                if not (isinstance(key, str) and key.isascii()):
+                    raise Malformed("a key that is not ASCII text")
+                _check_plain(member, depth + 1)
+        case list() | tuple():
+            for member in value:
+                _check_plain(member, depth + 1)
+        case _:
+            raise Malformed(f"a value of type {type(value).__name__}")
+
+
+_HEX = re.compile(r"[0-9a-f]{64}")
+_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
+
+
+def _is_text(value: JSON) -> bool:
+    return isinstance(value, str)
+
+
+def _is_text_or_none(value: JSON) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_seq(value: JSON) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_hash(value: JSON) -> bool:
+    return isinstance(value, str) and _HEX.fullmatch(value) is not None
+
+
+def _is_stamp(value: JSON) -> bool:
+    if not (isinstance(value, str) and _STAMP.fullmatch(value)):
+        return False
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_who(value: JSON) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"kind", "id", "via"}
+        and all(map(_is_text, value.values()))
+    )
+
+
+def _is_ref(value: JSON) -> bool:
+    return value is None or (
+        isinstance(value, dict)
+        and value.keys() == {"seq", "hash"}
+        and _is_seq(value["seq"])
+        and _is_hash(value["hash"])
+    )
+
+
+def _is_percent(value: JSON) -> bool:
+    return value is None or (type(value) is int and 0 <= value <= 100)
+
+
+FIELDS: Mapping[str, Callable[[JSON], bool]] = {
+    "v": lambda value: type(value) is int and value == VERSION,
+    "seq": _is_seq,
+    "prev": _is_hash,
+    "ts": _is_stamp,
+    "tenant_id": _is_text,
+    "incident_id": _is_text_or_none,
+    "event": _is_text,
+    "stage": _is_text_or_none,
+    "actor": _is_who,
+    "decision": _is_text,
+    "reason": _is_text,
+    "confidence": _is_percent,
+    "policy_version": _is_text,
+    "ref": _is_ref,
+    "data": lambda value: isinstance(value, dict),
+}
