@@ -1,0 +1,475 @@
+"""Every fact that can stand in a ledger: past tense, frozen, integers only.
+
+A field is only ever added, and with a default, so that old entries stay readable. Durations are in
+milliseconds, instants in milliseconds since the epoch, shares in per mille, probabilities in percent.
+What a person typed is never here: `words` is its salted commitment, the text lies in the vault.
+"""
+
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ActorKind(StrEnum):
+    POLICY = "policy"
+    MODEL = "model"
+    ENGINEER = "engineer"
+    ORCHESTRATOR = "orchestrator"
+
+
+POLICY, MODEL, ENGINEER, ORCHESTRATOR = ActorKind
+
+
+class Cause(StrEnum):
+    """The closed list from which a model names one."""
+
+    DATABASE = "database"
+    DEPENDENCY = "dependency"
+    DEPLOY = "deploy"
+    CAPACITY = "capacity"
+    MEMORY = "memory"
+    NETWORK = "network"
+    TRAFFIC = "traffic"
+    CONFIG = "config"
+    UNKNOWN = "unknown"
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Actor(Frozen):
+    """Who says it: a person by charter id, a model by its name, or one of our own two voices."""
+
+    kind: ActorKind
+    id: str
+    via: str = ""
+
+    @classmethod
+    def policy(cls) -> "Actor":
+        return cls(kind=POLICY, id="policy")
+
+    @classmethod
+    def orchestrator(cls, process: str) -> "Actor":
+        return cls(kind=ORCHESTRATOR, id=process)
+
+    @classmethod
+    def model(cls, name: str) -> "Actor":
+        return cls(kind=MODEL, id=name, via="anthropic")
+
+    @classmethod
+    def engineer(cls, person: str, via: str) -> "Actor":
+        return cls(kind=ENGINEER, id=person, via=via)
+
+
+class Ref(Frozen):
+    """One exact entry."""
+
+    seq: int
+    hash: str
+
+
+class Act(Frozen):
+    """The evidence of a human act: where it came from and the digest of what really arrived."""
+
+    channel: str
+    update: str = ""
+    message: str = ""
+    digest: str = ""
+    at_ms: int = 0
+
+
+class Reading(Frozen):
+    """What policy measured, recomputable from its own numbers."""
+
+    service: str
+    rule: str
+    signal: str
+    severity: str
+    headline: str
+    explanation: str
+    score: int = 0
+    trend: str = "steady"
+    since_ms: int = 0
+    n: int = 0
+    failed: int = 0
+    window_ms: int = 0
+    p50_ms: int = 0
+    p95_ms: int = 0
+    rps_milli: int = 0
+    error_permille: int = 0
+    inflight: int = 0
+    oldest_ms: int = 0
+    evidence_cn: int = 0
+    threshold_cn: int = 0
+    deploy: str = ""
+
+
+class Suspect(Frozen):
+    """One ranked piece of evidence, E1 to E12. Its text is foreign: normalised and capped, never trusted."""
+
+    id: str
+    kind: str
+    name: str
+    text: str
+    lens: str = "AB"
+    since_ms: int = 0
+
+
+class Option(Frozen):
+    """One thing that a person may choose. `action` empty means: run nothing, the person looks."""
+
+    key: str
+    theory: str = ""
+    cause: Cause = Cause.UNKNOWN
+    component: str = ""
+    confidence: int | None = None
+    action: str = ""
+    title: str = ""
+    request: str = ""
+    digest: str = ""
+    risk: str = "low"
+    impact: str = ""
+    undo: str = ""
+    approve: str = ""
+    expires_ms: int = 300_000
+
+
+class Held(Frozen):
+    """An option that did not pass its gates, and why."""
+
+    action: str
+    title: str
+    why: str
+    until_ms: int = 0
+
+
+class Event(Frozen):
+    """The part that all facts share. The class's name is the discriminator `event` of its entry."""
+
+    COMMON: ClassVar[frozenset[str]] = frozenset({"incident_id", "decision", "reason", "confidence", "ref"})
+
+    incident_id: str = ""
+    decision: str = ""
+    reason: str = ""
+    confidence: int | None = Field(default=None, ge=0, le=100)
+    ref: Ref | None = None
+
+    def data(self) -> dict[str, Any]:
+        """The fields that this kind of fact alone has, as they stand in the entry's `data`."""
+        return self.model_dump(mode="json", exclude=set(self.COMMON))
+
+
+# --- an incident's life -------------------------------------------------------------------------------
+
+
+class Detected(Event):
+    reading: Reading
+    suspects: tuple[Suspect, ...] = ()
+    origin: str = "policy"
+    words: str = ""
+    act: Act | None = None
+
+
+class Diagnosed(Event):
+    """One lens's answer, or that it gave none: `outcome` is answered, or why not."""
+
+    lens: str
+    round: int
+    outcome: str = "answered"
+    cause: Cause = Cause.UNKNOWN
+    component: str = ""
+    evidence: tuple[str, ...] = ()
+    check: str = ""
+    why: str = ""
+    model: str = ""
+    took_ms: int = 0
+    prompt_digest: str = ""
+    evidence_digest: str = ""
+
+
+class Worsened(Event):
+    reading: Reading
+    suspects: tuple[Suspect, ...] = ()
+
+
+class Acknowledged(Event):
+    until_ms: int = 0
+    act: Act | None = None
+
+
+class Snoozed(Event):
+    until_ms: int
+    act: Act | None = None
+
+
+class Noted(Event):
+    words: str
+    act: Act | None = None
+
+
+class Feedback(Event):
+    """What a person says of a verdict or a theory: `kind` is cause_right, cause_wrong or new_normal."""
+
+    kind: str
+    theory: str = ""
+    act: Act | None = None
+
+
+class Paged(Event):
+    recipient: str
+    channel: str
+    card_digest: str = ""
+
+
+class PageFailed(Event):
+    recipient: str
+    channel: str
+    why: str = ""
+
+
+class Escalated(Event):
+    to: tuple[str, ...] = ()
+    act: Act | None = None
+
+
+class Refused(Event):
+    """An act that changed nothing, because of `kind`."""
+
+    kind: str
+    person: str = ""
+    act: Act | None = None
+
+
+class AskedAgain(Event):
+    act: Act | None = None
+
+
+class Proposed(Event):
+    options: tuple[Option, ...]
+    verdict: str = "NONE"
+    words: str = ""
+    act: Act | None = None
+
+
+class Withheld(Event):
+    held: tuple[Held, ...]
+    until_ms: int = 0
+
+
+class Validated(Event):
+    """The request. It binds options, deadline, charter; a changed request is a new one."""
+
+    options: tuple[Option, ...]
+    held: tuple[Held, ...] = ()
+    verdict: str = "NONE"
+    deadline_ms: int
+    charter_digest: str = ""
+
+
+class Approved(Event):
+    option: str
+    act: Act | None = None
+
+
+class Withdrawn(Event):
+    option: str
+    act: Act | None = None
+
+
+class Authorized(Event):
+    option: str
+    theory: str = ""
+    cause: Cause = Cause.UNKNOWN
+    action: str
+    digest: str = ""
+    voters: tuple[str, ...] = ()
+    act: Act | None = None
+
+
+class Denied(Event):
+    """Nothing runs. `theory` is named where a person trusted one that has no action."""
+
+    theory: str = ""
+    words: str = ""
+    act: Act | None = None
+
+
+class Expired(Event):
+    pass
+
+
+class StoodDown(Event):
+    why: str
+    act: Act | None = None
+
+
+class ExecutionStarted(Event):
+    attempt: int = Field(ge=1, le=3)
+    by: str
+    until_ms: int
+    digest: str = ""
+
+
+class Executed(Event):
+    attempt: int
+    status: int
+    took_ms: int = 0
+    body_digest: str = ""
+    receipt: str = "none"
+    receipt_counter: int = 0
+
+
+class WebhookFailed(Event):
+    attempt: int
+    status: int = 0
+    why: str = ""
+
+
+class OutcomeUnknown(Event):
+    attempt: int
+    why: str = ""
+
+
+class OutcomeReported(Event):
+    outcome: str
+    words: str = ""
+    act: Act | None = None
+
+
+class Verified(Event):
+    before: Reading
+    after: Reading
+    quiet_ms: int = 0
+
+
+class NotRecovered(Event):
+    before: Reading
+    after: Reading
+
+
+class Inconclusive(Event):
+    before: Reading
+    after: Reading
+
+
+class Recovered(Event):
+    after: Reading
+
+
+class Resolved(Event):
+    """A person closed it: `kind` is resolved or not_an_incident."""
+
+    kind: str = "resolved"
+    words: str = ""
+    act: Act | None = None
+
+
+class Reopened(Event):
+    reading: Reading
+    suspects: tuple[Suspect, ...] = ()
+
+
+# --- facts of the tenant, outside any incident ---------------------------------------------------------
+
+
+class CharterAdopted(Event):
+    digest: str
+    policy_digest: str
+    policy_label: str
+    changed: tuple[str, ...] = ()
+    by_console: bool = False
+    act: Act | None = None
+
+
+class PolicyAdopted(Event):
+    digest: str
+    label: str
+    act: Act | None = None
+
+
+class Linked(Event):
+    """`identity` is a salted commitment to the vendor's id of that person on that channel."""
+
+    person: str
+    channel: str
+    identity: str
+    issued_by: str = "console"
+    act: Act | None = None
+
+
+class Unlinked(Event):
+    person: str
+    channel: str
+    act: Act | None = None
+
+
+class Paused(Event):
+    until_ms: int = 0
+    words: str = ""
+    act: Act | None = None
+
+
+class Resumed(Event):
+    act: Act | None = None
+
+
+class MaintenanceDeclared(Event):
+    service: str
+    until_ms: int
+    words: str = ""
+    act: Act | None = None
+
+
+class Started(Event):
+    version: str = ""
+    durability: str = ""
+
+
+class Stopped(Event):
+    version: str = ""
+
+
+class Watched(Event):
+    due: int = 0
+    made: int = 0
+    missed: int = 0
+    clock_offset_ms: int = 0
+
+
+class LedgerChecked(Event):
+    checked_seq: int = 0
+    intact: bool = True
+
+
+class Reconciled(Event):
+    digest: str = ""
+    exceptions: int = 0
+
+
+class KeyRotated(Event):
+    key_id: str = ""
+
+
+class Exported(Event):
+    first_seq: int = 0
+    last_seq: int = 0
+    act: Act | None = None
+
+
+class Archived(Event):
+    segment: int = 0
+    digest: str = ""
+
+
+class Erased(Event):
+    subject: str = ""
+    act: Act | None = None
+
+
+class AccessReviewed(Event):
+    act: Act | None = None
+
+
+EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}

@@ -1,0 +1,284 @@
+"""One tenant's ledger as the program uses it: a folded view of the present, and one way to change it.
+
+`record(actor, decide)` appends what *decide* makes of the present. Behind it stands one writer:
+
+1. Decisions queue while the last append is in flight; what has queued goes together in the next.
+2. The writer runs them in order, each on the view plus the entries pending before it.
+3. One compare-and-append takes the batch. When it is durable every caller is answered, refusals too.
+4. On Conflict it absorbs what it missed, waits a jitter and runs all decisions again: the present moved.
+5. A reply lost on the way: catch up. Our own hash in place means it succeeded.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from ledger.chain import BrokenChain, Entry, Head, Malformed, seal
+from ledger.clock import Clock
+from ledger.events import Actor, Event
+from ledger.machine import TRANSITIONS, Illegal
+from ledger.store import Conflict, Durability, Sealed, Store, StoreDown
+from ledger.view import UnknownEvent, View, epoch_ms
+
+log = logging.getLogger(__name__)
+
+BATCH = 256
+PATIENCE_S = 2.0
+PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Nothing was appended, and why. `kind` is a word for programs, `why` a sentence for a person."""
+
+    kind: str
+    why: str = ""
+
+
+BUSY = Refusal("busy", "The ledger is slow. Whether this counted shows on the card.")
+AWAY = Refusal("ledger_away", "The ledger cannot be written. Nothing runs until it can. Retry in a minute.")
+
+Decide = Callable[[View, datetime], Event | Refusal]
+
+
+@dataclass(slots=True, eq=False)
+class _Asked:
+    actor: Actor
+    decide: Decide
+    answer: "asyncio.Future[Entry | Refusal]"
+
+
+@dataclass(slots=True)
+class _Draft:
+    """One run of all queued decisions over one present."""
+
+    view: View
+    entries: list[Entry] = field(default_factory=list)
+    answers: list[Entry | Refusal] = field(default_factory=list)
+
+
+class Ledger:
+    """The ledger of one tenant in this process. `view` is the present as last seen; never change it."""
+
+    def __init__(self, tenant: str, store: Store, clock: Clock, jitter: random.Random) -> None:
+        self.tenant = tenant
+        self.view = View(tenant)
+        self.sealed = ""
+        self.away_since_ms = 0
+        self.durability = Durability.UNVERIFIED
+        self.calls = 0
+        self._store = store
+        self._clock = clock
+        self._jitter = jitter
+        self._queue: list[_Asked] = []
+        self._writer: asyncio.Task[None] | None = None
+        self._catching_up = asyncio.Lock()
+        self._listeners: list[Callable[[], None]] = []
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call *listener* after each change of the view. A hint: it may be called once for many entries."""
+        self._listeners.append(listener)
+
+    async def record(self, actor: Actor, decide: Decide) -> Entry | Refusal:
+        """Append what *decide* makes of the present, once it is durable, or say why nothing was appended.
+
+        *decide(view, now)* is pure and may be run again: the present moves.
+        """
+        if self.sealed:
+            return Refusal(
+                "sealed", f"The ledger is sealed: {self.sealed}. Nothing runs until a person looks."
+            )
+        asked = _Asked(actor, decide, asyncio.get_running_loop().create_future())
+        self._queue.append(asked)
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write(), name=f"ledger:{self.tenant}")
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await asyncio.shield(asked.answer)
+        except TimeoutError:
+            if asked in self._queue:
+                self._queue.remove(asked)
+                return (
+                    AWAY
+                    if self.away_since_ms
+                    else Refusal("busy", "The ledger is slow; nothing was recorded.")
+                )
+            return BUSY
+
+    async def catch_up(self) -> None:
+        """Absorb all that stands in the store. Raises StoreDown, and Sealed if it makes no sense."""
+        async with self._catching_up:
+            await self._catch_up()
+
+    async def sweep(self) -> None:
+        """What is done once a second, so that no wake-up is needed for correctness."""
+        try:
+            self.durability = await self._store.durability()
+            head = await self._store.head(self.tenant)
+            if head != self.view.head and (self._writer is None or self._writer.done()):
+                await self.catch_up()
+            self._reached()
+        except StoreDown as down:
+            self._lost(down)
+        except Sealed as broken:
+            self._seal(str(broken))
+
+    def may_act(self) -> bool:
+        """Whether what is appended here is durable, so that something may run on it."""
+        return (
+            not self.sealed
+            and not self.away_since_ms
+            and self.durability
+            in {
+                Durability.DURABLE,
+                Durability.DECLARED,
+            }
+        )
+
+    async def close(self) -> None:
+        """Wait for what is queued; then no more is written."""
+        if self._writer and not self._writer.done():
+            await asyncio.wait({self._writer}, timeout=PATIENCE_S)
+
+    async def _write(self) -> None:
+        while self._queue:
+            asked, self._queue[:] = self._queue[:BATCH], self._queue[BATCH:]
+            try:
+                answers: list[Entry | Refusal] = await self._append(asked)
+            except StoreDown as down:
+                self._lost(down)
+                answers = [AWAY] * len(asked)
+            except Sealed as broken:
+                self._seal(str(broken))
+                answers = [Refusal("sealed", f"The ledger is sealed: {broken}")] * len(asked)
+            for one, answer in zip(asked, answers, strict=True):
+                if not one.answer.done():
+                    one.answer.set_result(answer)
+
+    async def _append(self, asked: list[_Asked]) -> list[Entry | Refusal]:
+        while True:
+            draft = self._draft(asked)
+            before = self.view.head
+            if not draft.entries:
+                if await self._store.head(self.tenant) == before:
+                    return draft.answers
+                await self.catch_up()
+                continue
+            if await self._stands(draft, before):
+                self.view = draft.view
+                self._reached()
+                self._tell()
+                return draft.answers
+            await asyncio.sleep(self._jitter.uniform(0.001, 0.02))
+
+    async def _stands(self, draft: _Draft, expected: Head) -> bool:
+        """Append the draft. False on Conflict; what was missed is absorbed then."""
+        self.calls += 1
+        try:
+            conflict = await self._store.append(self.tenant, draft.entries, expected)
+        except StoreDown:
+            return await self._stands_after_all(draft, expected)
+        if conflict is None:
+            return True
+        await self._absorb_missed(conflict)
+        return False
+
+    async def _stands_after_all(self, draft: _Draft, expected: Head) -> bool:
+        """The reply was lost. Raises StoreDown when the store still cannot be asked."""
+        found = await self._store.read(self.tenant, expected.seq, 1)
+        if found and found[0].hash == draft.entries[0].hash:
+            return True
+        await self.catch_up()
+        return False
+
+    async def _absorb_missed(self, conflict: Conflict) -> None:
+        for entry in conflict.missed:
+            self._absorb(entry)
+        await self.catch_up()
+
+    def _draft(self, asked: list[_Asked]) -> _Draft:
+        draft = _Draft(self.view.fork())
+        now = self._clock.now()
+        for one in asked:
+            draft.answers.append(self._try(draft, one, now))
+        return draft
+
+    def _try(self, draft: _Draft, one: _Asked, now: datetime) -> Entry | Refusal:
+        made = one.decide(draft.view, now)
+        if isinstance(made, Refusal):
+            return made
+        try:
+            entry = self._seal_event(draft.view, one.actor, made, now)
+            draft.view.absorb(entry, made)
+        except (Illegal, Malformed) as illegal:
+            return Refusal("illegal", str(illegal))
+        draft.entries.append(entry)
+        return entry
+
+    def _seal_event(self, view: View, actor: Actor, event: Event, now: datetime) -> Entry:
+        return seal(
+            view.head,
+            ts=now,
+            tenant_id=self.tenant,
+            incident_id=event.incident_id or None,
+            event=type(event).__name__,
+            stage=_stage_after(view, event) or None,
+            actor={"kind": actor.kind.value, "id": actor.id, "via": actor.via},
+            decision=event.decision,
+            reason=event.reason,
+            confidence=event.confidence,
+            policy_version=view.rules.label,
+            ref={"seq": event.ref.seq, "hash": event.ref.hash} if event.ref else None,
+            data=event.data(),
+        )
+
+    async def _catch_up(self) -> None:
+        changed = False
+        while page := await self._store.read(self.tenant, self.view.head.seq, PAGE):
+            for entry in page:
+                self._absorb(entry)
+            changed = True
+        if changed:
+            self._tell()
+
+    def _absorb(self, entry: Entry) -> None:
+        try:
+            if entry.seq > self.view.head.seq:
+                self.view.absorb(entry)
+        except (BrokenChain, UnknownEvent, Illegal, ValidationError) as broken:
+            raise Sealed(f"entry {entry.seq}: {broken}") from broken
+
+    def _lost(self, down: StoreDown) -> None:
+        if not self.away_since_ms:
+            log.warning("The ledger of %s is away: %s", self.tenant, down)
+            self.away_since_ms = epoch_ms(self._clock.now())
+            self._tell()
+
+    def _reached(self) -> None:
+        if self.away_since_ms:
+            log.warning("The ledger of %s is back", self.tenant)
+            self.away_since_ms = 0
+            self._tell()
+
+    def _seal(self, why: str) -> None:
+        if not self.sealed:
+            log.error("The ledger of %s is sealed: %s", self.tenant, why)
+            self.sealed = why
+            self._tell()
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+
+def _stage_after(view: View, event: Event) -> str:
+    if not event.incident_id:
+        return ""
+    incident = view.incidents.get(event.incident_id)
+    stage = incident.stage if incident else None
+    return TRANSITIONS[stage].get(type(event)) or ""

@@ -1,0 +1,156 @@
+"""The present of one tenant, folded from its ledger: its incidents, and what is in force.
+
+A view changes by `absorb` alone. `fork` gives a cheap copy on which decisions can be tried.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from ledger import events as ev
+from ledger.chain import GENESIS, Entry, Head, check_link
+from ledger.events import EVENTS, Actor, Event
+from ledger.machine import TENANT_FACTS, Fact, IllegalTransition, Incident, apply, check_actor
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def epoch_ms(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+class UnknownEvent(Exception):
+    """An entry of a kind that this program does not know. It must not act on such a ledger."""
+
+
+def event_of(entry: Entry) -> Event:
+    """The event that *entry* carries. Raises UnknownEvent; pydantic.ValidationError where its data is off."""
+    kind = EVENTS.get(entry.event)
+    if kind is None:
+        raise UnknownEvent(f"entry {entry.seq} is a {entry.event}, which this version does not know")
+    common = {
+        "incident_id": entry.incident_id or "",
+        "decision": entry.decision,
+        "reason": entry.reason,
+        "confidence": entry.confidence,
+        "ref": entry.ref,
+    }
+    return kind.model_validate(entry.data | common)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What was last adopted: digests of charter and policy, and the policy's label. Empty: nothing yet."""
+
+    charter: str = ""
+    policy: str = ""
+    label: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution, for cooldowns and caps."""
+
+    incident: str
+    service: str
+    action: str
+    at_ms: int
+
+
+@dataclass
+class View:
+    tenant: str
+    head: Head = GENESIS
+    incidents: dict[str, Incident] = field(default_factory=dict)
+    rules: Rules = Rules()
+    paused: ev.Paused | None = None
+    maintenance: dict[str, int] = field(default_factory=dict)
+    links: dict[tuple[str, str], str] = field(default_factory=dict)
+    runs: tuple[Run, ...] = ()
+    open_ids: dict[str, None] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)
+
+    def fork(self) -> "View":
+        return replace(
+            self,
+            incidents=dict(self.incidents),
+            maintenance=dict(self.maintenance),
+            links=dict(self.links),
+            open_ids=dict(self.open_ids),
+            numbers=dict(self.numbers),
+        )
+
+    def absorb(self, entry: Entry, event: Event | None = None) -> None:
+        """Fold *entry*, the next one. Raises BrokenChain, UnknownEvent, Illegal and changes nothing."""
+        check_link(self.head, entry)
+        event = event or event_of(entry)
+        actor = Actor.model_validate(entry.actor)
+        at_ms = epoch_ms(datetime.fromisoformat(entry.ts))
+        if entry.incident_id:
+            self._absorb_incident(entry.incident_id, event, Fact(entry.seq, entry.hash, at_ms, actor, event))
+        elif type(event) in TENANT_FACTS:
+            check_actor(event, actor)
+            self._absorb_tenant(event)
+        else:
+            raise IllegalTransition(f"{entry.event} needs an incident")
+        self.head = Head(entry.seq, entry.hash)
+
+    def _absorb_incident(self, name: str, event: Event, fact: Fact) -> None:
+        after = apply(self.incidents.get(name), name, fact)
+        self.incidents[after.id] = after
+        if after.is_open:
+            self.open_ids[after.id] = None
+        else:
+            self.open_ids.pop(after.id, None)
+        if isinstance(event, ev.Detected):
+            self.numbers[after.service] = self.numbers.get(after.service, 0) + 1
+        if isinstance(event, ev.ExecutionStarted) and event.attempt == 1 and after.authorization:
+            _, authorized = after.authorization
+            self.runs = (*self.runs[-999:], Run(after.id, after.service, authorized.action, fact.at_ms))
+
+    def _absorb_tenant(self, event: Event) -> None:
+        match event:
+            case ev.CharterAdopted():
+                self.rules = Rules(event.digest, event.policy_digest, event.policy_label)
+            case ev.PolicyAdopted():
+                self.rules = Rules(self.rules.charter, event.digest, event.label)
+            case ev.Linked():
+                self.links[event.person, event.channel] = event.identity
+            case ev.Unlinked():
+                self.links.pop((event.person, event.channel), None)
+            case ev.Paused():
+                self.paused = event
+            case ev.Resumed():
+                self.paused = None
+            case ev.MaintenanceDeclared():
+                self.maintenance[event.service] = event.until_ms
+            case _:
+                pass
+
+    def open(self) -> list[Incident]:
+        """The incidents that are open, oldest first."""
+        return [self.incidents[name] for name in self.open_ids]
+
+    def open_for(self, service: str) -> Incident | None:
+        return next((i for i in self.open() if i.service == service), None)
+
+    def newest_for(self, service: str) -> Incident | None:
+        number = self.numbers.get(service)
+        return self.incidents.get(f"{service}-{number}") if number else None
+
+    def next_incident_id(self, service: str) -> str:
+        return f"{service}-{self.numbers.get(service, 0) + 1}"
+
+    def is_paused(self, now_ms: int) -> bool:
+        return self.paused is not None and (not self.paused.until_ms or now_ms < self.paused.until_ms)
+
+    def in_maintenance(self, service: str, now_ms: int) -> bool:
+        return now_ms < self.maintenance.get(service, 0)
+
+
+def fold(tenant: str, entries: Iterable[Entry]) -> View:
+    """The view after *entries*, from the first one on. Raises as View.absorb does."""
+    view = View(tenant)
+    for entry in entries:
+        view.absorb(entry)
+    return view

@@ -1,0 +1,170 @@
+"""The writer: one call for many taps, conflicts decided again, lost replies found."""
+
+import asyncio
+import random
+from datetime import UTC, datetime
+
+import pytest
+
+from ledger import events as ev
+from ledger.chain import Entry
+from ledger.clock import ManualClock
+from ledger.events import Actor, Reading
+from ledger.ledger import Ledger, Refusal
+from ledger.machine import Stage
+from ledger.store import MemoryStore, StoreDown
+from ledger.view import View, epoch_ms, fold
+
+POLICY = Actor.policy()
+BOT = Actor.orchestrator("bot.1")
+RUDO = Actor.engineer("rudo", "telegram")
+READING = Reading(
+    service="checkout", rule="err_crit", signal="errors", severity="critical", headline="h", explanation="e"
+)
+
+
+def new_ledger(store: MemoryStore, clock: ManualClock | None = None) -> Ledger:
+    return Ledger("acme", store, clock or ManualClock(datetime(2026, 6, 3, tzinfo=UTC)), random.Random(1))
+
+
+def detect(view: View, now: datetime) -> ev.Event | Refusal:
+    if view.open_for("checkout"):
+        return Refusal("open", "already open")
+    return ev.Detected(incident_id=view.next_incident_id("checkout"), reading=READING)
+
+
+OPTION = ev.Option(key="1", action="restart_workers", title="Restart", approve="1 oncall")
+
+
+async def to_validated(ledger: Ledger, life_ms: int = 300_000) -> Entry:
+    await ledger.record(POLICY, detect)
+    await ledger.record(BOT, lambda v, n: ev.Proposed(incident_id="checkout-1", options=(OPTION,)))
+    entry = await ledger.record(
+        POLICY,
+        lambda v, n: ev.Validated(
+            incident_id="checkout-1", options=(OPTION,), deadline_ms=epoch_ms(n) + life_ms
+        ),
+    )
+    assert isinstance(entry, Entry)
+    return entry
+
+
+def authorize(view: View, now: datetime) -> ev.Event | Refusal:
+    request = view.incidents["checkout-1"].request
+    if request is None:
+        return Refusal("decided", "somebody was first")
+    return ev.Authorized(incident_id="checkout-1", option="1", action="restart_workers", ref=request.ref)
+
+
+async def test_256_simultaneous_taps_are_one_call_and_one_authorization():
+    ledger = new_ledger(MemoryStore())
+    await to_validated(ledger)
+    before = ledger.calls
+    answers = await asyncio.gather(*(ledger.record(RUDO, authorize) for _ in range(256)))
+    assert ledger.calls == before + 1
+    assert sum(isinstance(a, Entry) for a in answers) == 1
+    assert {a.kind for a in answers if isinstance(a, Refusal)} == {"decided"}
+
+
+async def test_two_writers_on_one_tenant_open_one_incident():
+    store = MemoryStore()
+    one, two = new_ledger(store), new_ledger(store)
+    answers = await asyncio.gather(one.record(POLICY, detect), two.record(POLICY, detect))
+    assert sorted(type(a).__name__ for a in answers) == ["Entry", "Refusal"]
+    assert one.view.head == two.view.head
+
+
+async def test_a_refusal_is_about_the_present_and_not_about_a_stale_view():
+    store = MemoryStore()
+    one, two = new_ledger(store), new_ledger(store)
+    await to_validated(one)
+    await two.catch_up()
+    await one.record(RUDO, authorize)
+    answer = await two.record(RUDO, authorize)
+    assert isinstance(answer, Refusal)
+    assert two.view.incidents["checkout-1"].stage is Stage.AUTHORIZED
+
+
+async def test_an_illegal_decision_rejects_only_itself():
+    ledger = new_ledger(MemoryStore())
+    bad, good = await asyncio.gather(
+        ledger.record(POLICY, lambda v, n: ev.Expired(incident_id="nothing-1")),
+        ledger.record(POLICY, detect),
+    )
+    assert isinstance(bad, Refusal)
+    assert bad.kind == "illegal"
+    assert isinstance(good, Entry)
+
+
+async def test_a_model_cannot_authorize():
+    ledger = new_ledger(MemoryStore())
+    await to_validated(ledger)
+    answer = await ledger.record(Actor.model("claude"), authorize)
+    assert isinstance(answer, Refusal)
+    assert ledger.view.incidents["checkout-1"].stage is Stage.VALIDATED
+
+
+@pytest.mark.parametrize(("late_s", "authorized"), [(-1, True), (0, False), (1, False)])
+async def test_a_tap_and_the_deadline_cannot_both_win(late_s: int, authorized: bool):
+    clock = ManualClock(datetime(2026, 6, 3, tzinfo=UTC))
+    ledger = new_ledger(MemoryStore(), clock)
+    await to_validated(ledger, 60_000)
+    clock.advance(60 + late_s)
+    tapped = await ledger.record(RUDO, authorize)
+
+    def expire(view: View, now: datetime) -> ev.Event | Refusal:
+        request = view.incidents["checkout-1"].last(ev.Validated)
+        return ev.Expired(incident_id="checkout-1", ref=request.ref if request else None)
+
+    expired = await ledger.record(POLICY, expire)
+    assert isinstance(tapped, Entry) is authorized
+    assert isinstance(expired, Entry) is not authorized
+
+
+class LosesReplies(MemoryStore):
+    """Carries the append out and then loses the answer."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.left = times
+
+    async def append(self, *args):
+        answer = await super().append(*args)
+        if self.left:
+            self.left -= 1
+            raise StoreDown("the connection broke")
+        return answer
+
+
+async def test_a_lost_reply_is_found_by_our_own_hash_and_written_once():
+    store = LosesReplies(1)
+    ledger = new_ledger(store)
+    entry = await ledger.record(POLICY, detect)
+    assert isinstance(entry, Entry)
+    assert [e.hash for e in await store.read("acme", 0, 10)] == [entry.hash]
+
+
+class Away(MemoryStore):
+    async def append(self, *args):
+        raise StoreDown("gone")
+
+    async def read(self, *args):
+        raise StoreDown("gone")
+
+
+async def test_without_a_store_the_caller_is_told_that_nothing_runs():
+    ledger = new_ledger(Away())
+    answer = await ledger.record(POLICY, detect)
+    assert isinstance(answer, Refusal)
+    assert answer.kind == "ledger_away"
+    assert not ledger.may_act()
+
+
+async def test_the_fold_of_the_log_is_the_writers_own_view():
+    store = MemoryStore()
+    ledger = new_ledger(store)
+    await to_validated(ledger)
+    await ledger.record(RUDO, authorize)
+    again = fold("acme", await store.read("acme", 0, 100))
+    assert again.incidents == ledger.view.incidents
+    assert again.head == ledger.view.head
