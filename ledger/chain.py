@@ -101,7 +101,7 @@ def leaf_hash(line: bytes) -> bytes:
 
 
 def canonical(value: object) -> bytes:
-    """The one encoding of *value*. Raises Malformed for what has none: a float, a huge integer, an odd key."""
+    """The one encoding of *value*. Raises Malformed for what has none: a float, a huge integer."""
     _check_plain(value, 0)
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

@@ -1,0 +1,318 @@
+"""The Redis adapter of the ledger's store, and the one FUNCTION that appends.
+
+* `led:{acme}:log:00000` is a LIST of `"<64 hex leaf hash> <canonical json>"`, 65,536 entries a segment. A
+  LIST, not a STREAM: a client that is allowed only XADD can still truncate with MAXLEN.
+* `led:{acme}:ckpt` is the latest checkpoint, `led:{acme}:texts` charter and policy texts by digest,
+  `led:{acme}:vault` what people typed, by commitment. One hash tag a tenant, so that one node has all of it.
+* `ledger_append` compares length and head, then pushes all entries and sets the checkpoint, or returns what
+  was missed. Hashing is done here: Lua has no SHA-256. All checks come before the first write.
+* One call, one try: an append is never sent again by itself. Who gets StoreDown reads first.
+"""
+
+import contextlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import Any
+
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from ledger.chain import GENESIS, BrokenChain, Entry, Head, Malformed, parse
+from ledger.store import (
+    MOST_MISSED,
+    Conflict,
+    Durability,
+    Sealed,
+    StoreDown,
+    check_batch,
+    check_chain,
+)
+
+SEGMENT = 65_536
+CHANNEL = "led:changes"
+LIBRARY = "countersign"
+OLDEST_SERVER = 7
+FUNCTION = """#!lua name=countersign
+-- KEYS: checkpoint, segment of the expected entry, segments to write to
+-- ARGV: expected seq, expected hash, segment size, most missed, channel, tenant, note, elements
+local FIXED = 7
+
+local function append(keys, args)
+  local seq, hash, size = tonumber(args[1]), args[2], tonumber(args[3])
+  local at = seq % size
+  local length = redis.call('LLEN', keys[3])
+  if length > at then
+    return {'CONFLICT', redis.call('LRANGE', keys[3], at, at + tonumber(args[4]) - 1)}
+  end
+  if length < at or (at == 0 and seq > 0 and redis.call('LLEN', keys[2]) ~= size) then
+    return {'SEALED', 'it is shorter than the ' .. seq .. ' entries that it had.'}
+  end
+  if seq > 0 and string.sub(redis.call('LINDEX', keys[2], -1), 1, 65) ~= hash .. ' ' then
+    return {'SEALED', 'its entry ' .. seq .. ' is not the one that was there.'}
+  end
+  for later = 4, #keys do
+    if redis.call('EXISTS', keys[later]) ~= 0 then
+      return {'SEALED', 'there is a segment beyond its end.'}
+    end
+  end
+  local from, segment = FIXED + 1, 3
+  while from <= #args do
+    local count = math.min(size - at, #args - from + 1, 512)
+    redis.call('RPUSH', keys[segment], unpack(args, from, from + count - 1))
+    from, at = from + count, at + count
+    if at == size then at, segment = 0, segment + 1 end
+  end
+  if args[7] ~= '' then redis.call('SET', keys[1], args[7]) end
+  redis.pcall('PUBLISH', args[5], args[6])
+  return {'OK'}
+end
+
+redis.register_function('ledger_append', append)
+"""
+
+_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+def connect(
+    url: str, *, tls_verify: str = "full", timeout_s: float = 5.0, connections: int = 16
+) -> redis.Redis:
+    """A client of *url* that waits for a free connection, and sends each command once.
+
+    *tls_verify* is for `rediss://`: `full`, `none`, or `ca:<path>` of the authority to trust.
+    """
+    pool = redis.BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections,
+        timeout=timeout_s,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        **(_tls(tls_verify) if url.startswith("rediss:") else {}),
+    )
+    return redis.Redis.from_pool(pool)
+
+
+def _tls(verify: str) -> dict[str, str | bool]:
+    match verify.partition(":"):
+        case ("full", "", ""):
+            return {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+        case ("none", "", ""):
+            return {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
+        case ("ca", ":", path):
+            return {"ssl_cert_reqs": "required", "ssl_check_hostname": True, "ssl_ca_certs": path}
+    raise ValueError(f"REDIS_TLS_VERIFY is full, none or ca:<path>, not {verify!r}.")
+
+
+class RedisStore:
+    """The store of `ledger.store` on Redis ≥ 7 or Valkey. *segment* is entries a LIST, and never changes."""
+
+    def __init__(self, client: redis.Redis, *, declared: bool = False, segment: int = SEGMENT) -> None:
+        self._redis = client
+        self._execute: Callable[..., Awaitable[Any]] = client.execute_command
+        self._declared = declared
+        self._size = segment
+        self._full: dict[str, int] = {}
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def append(self, tenant: str, entries: Sequence[Entry], expected: Head) -> Conflict | None:
+        check_batch(tenant, entries, expected)
+        keys = self._append_keys(tenant, expected.seq, len(entries))
+        fixed = (expected.seq, expected.hash, self._size, MOST_MISSED, CHANNEL, tenant, "")
+        answer = await self._call("FCALL", "ledger_append", len(keys), *keys, *fixed, *map(_element, entries))
+        match answer:
+            case [b"OK"]:
+                return None
+            case [b"CONFLICT", [*elements]]:
+                return Conflict(_chained(expected, elements))
+            case [b"SEALED", reason]:
+                raise Sealed(reason.decode())
+        raise StoreDown(f"ledger_append answered {answer!r:.80}.")
+
+    async def read(self, tenant: str, after: int, limit: int) -> list[Entry]:
+        elements = await self.elements(tenant, after, limit)
+        if not elements:
+            return []
+        first = _entry(elements[0], after + 1)
+        return [first, *_chained(first.head, elements[1:])]
+
+    async def elements(self, tenant: str, after: int, limit: int) -> list[bytes]:
+        """As `read`, but what stands in the lists, unjudged."""
+        found: list[bytes] = []
+        while len(found) < limit:
+            segment, at = divmod(after + len(found), self._size)
+            to = min(at + limit - len(found), self._size) - 1
+            part = await self._call("LRANGE", _log(tenant, segment), at, to)
+            found += part
+            if len(part) <= to - at:
+                break
+        return found
+
+    async def head(self, tenant: str) -> Head:
+        segment = self._full.get(tenant, 0)
+        while (length := await self._call("LLEN", _log(tenant, segment))) == self._size:
+            segment += 1
+            self._full[tenant] = segment
+        if length > self._size:
+            raise Sealed(f"segment {segment} has {length} entries, at most {self._size} are ours.")
+        holder = segment if length else segment - 1
+        if holder < 0:
+            return GENESIS
+        tail = await self._call("LINDEX", _log(tenant, holder), -1)
+        if tail is None:
+            raise Sealed(f"segment {holder} has gone.")
+        return self._placed(_entry(tail), holder).head
+
+    def _placed(self, entry: Entry, segment: int) -> Entry:
+        if (entry.seq - 1) // self._size != segment:
+            raise Sealed(f"entry {entry.seq} stands in segment {segment}.")
+        return entry
+
+    async def durability(self) -> Durability:
+        try:
+            answer = await self._call("CONFIG", "GET", *_DURABLE)
+        except _Refused:
+            answer = None
+        settings = _pairs(answer)
+        if settings.keys() < _DURABLE.keys():
+            return Durability.DECLARED if self._declared else Durability.UNVERIFIED
+        return Durability.DURABLE if settings == _DURABLE else Durability.NOT_DURABLE
+
+    async def load_functions(self) -> None:
+        """Load the FUNCTION if the server has another or none. For the deploy user; safe to repeat.
+
+        Raises StoreDown for a server older than Redis 7.
+        """
+        await self.check_version()
+        if not await self.functions_current():
+            await self._call("FUNCTION", "LOAD", "REPLACE", FUNCTION)
+
+    async def functions_current(self) -> bool:
+        """Whether the server's FUNCTION is exactly ours."""
+        listed = await self._call("FUNCTION", "LIST", "LIBRARYNAME", LIBRARY, "WITHCODE")
+        return any(_pairs(library).get("library_code") == FUNCTION for library in listed)
+
+    async def check_version(self) -> None:
+        """Raises StoreDown, with a sentence, for a server older than Redis 7."""
+        version = _pairs(await self._call("HELLO")).get("version", "0")
+        if int(version.partition(".")[0]) < OLDEST_SERVER:
+            raise StoreDown(
+                f"The server is Redis {version}; the ledger needs Redis 7 or Valkey, for FUNCTIONs that "
+                f"survive a restart. Point REDIS_URL at a newer one, or unset it to use the embedded Valkey."
+            )
+
+    async def put_text(self, tenant: str, digest: str, text: str) -> None:
+        await self._call("HSET", _key(tenant, "texts"), digest, text)
+
+    async def get_text(self, tenant: str, digest: str) -> str | None:
+        return _text(await self._call("HGET", _key(tenant, "texts"), digest))
+
+    async def put_secret_value(self, tenant: str, commitment: str, value: str) -> None:
+        await self._call("HSET", _key(tenant, "vault"), commitment, value)
+
+    async def get_secret_value(self, tenant: str, commitment: str) -> str | None:
+        return _text(await self._call("HGET", _key(tenant, "vault"), commitment))
+
+    async def changes(self) -> AsyncIterator[str]:
+        listener: Any = self._redis.pubsub()
+        try:
+            with _translated():
+                await listener.subscribe(CHANNEL)
+            while True:
+                with _translated():
+                    heard = await listener.get_message(ignore_subscribe_messages=True, timeout=1.0)
+                if heard is not None:
+                    yield heard["data"].decode()
+        finally:
+            await listener.aclose()
+
+    async def _call(self, *command: bytes | str | int) -> Any:
+        """The server's reply, which redis-py does not type. It stays in this file."""
+        with _translated():
+            return await self._execute(*command)
+
+    def _append_keys(self, tenant: str, seq: int, count: int) -> list[str]:
+        expected = max(seq - 1, 0) // self._size
+        written = range(seq // self._size, (seq + count - 1) // self._size + 1)
+        return [_key(tenant, "ckpt"), _log(tenant, expected), *(_log(tenant, segment) for segment in written)]
+
+
+class _Refused(StoreDown):
+    """The server answered, and the answer was no."""
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except ResponseError as error:
+        if str(error).startswith("WRONGTYPE"):
+            raise Sealed("one of its keys is not of the type that we wrote.") from error
+        raise _Refused(_advice(str(error))) from error
+    except (RedisError, OSError) as error:
+        raise StoreDown(f"Redis does not answer: {error}") from error
+
+
+def _advice(error: str) -> str:
+    if "Function not found" in error:
+        return "Redis has no function ledger_append. Run `python -m bot release` once."
+    return f"Redis refused: {error}"
+
+
+_DURABLE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+
+
+def _key(tenant: str, name: str) -> str:
+    if not _TENANT.fullmatch(tenant):
+        raise ValueError(f"{tenant!r} cannot be the name of a tenant.")
+    return f"led:{{{tenant}}}:{name}"
+
+
+def _log(tenant: str, segment: int) -> str:
+    return _key(tenant, f"log:{segment:05}")
+
+
+def _element(entry: Entry) -> bytes:
+    return entry.hash.encode() + b" " + entry.line
+
+
+def _entry(element: bytes, seq: int | None = None) -> Entry:
+    """The entry in *element*. Raises Sealed if it is none, says another hash, or is not number *seq*."""
+    where = "an element" if seq is None else f"element {seq}"
+    try:
+        entry = parse(element[65:])
+    except Malformed as error:
+        raise Sealed(f"{where} is not an entry ({error.reason}).") from error
+    if element[:65] != entry.hash.encode() + b" ":
+        raise Sealed(f"{where} does not have the hash that it says.")
+    if seq not in {None, entry.seq}:
+        raise Sealed(f"{where} says that it is number {entry.seq}.")
+    return entry
+
+
+def _chained(head: Head, elements: Sequence[bytes]) -> list[Entry]:
+    entries = [_entry(element, seq) for seq, element in enumerate(elements, head.seq + 1)]
+    try:
+        check_chain(head, entries)
+    except BrokenChain as error:
+        raise Sealed(f"{error}") from error
+    return entries
+
+
+def _pairs(answer: object) -> dict[str, str]:
+    """The texts in a map of the server's, which RESP2 sends as a flat list."""
+    match answer:
+        case dict():
+            items = list(answer.items())
+        case list():
+            items = list(zip(answer[::2], answer[1::2], strict=False))
+        case _:
+            items = []
+    return {name.decode(): value.decode() for name, value in items if isinstance(value, bytes)}
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
