@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from detectors.policy import Policy, PolicyError
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -26,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from detectors.policy import Policy, PolicyError
 from ledger.chain import canonical
 from ledger.events import Cause
 
@@ -249,9 +249,8 @@ class Charter(Strict):
             names = [service.token_env, *(action.secret_env for action in service.actions)]
             for name in names:
                 if name and not name.startswith(prefix):
-                    raise ValueError(
-                        f"services.{service.id}: the secret {name} is not this tenant's. Names start with {prefix}"
-                    )
+                    reason = f"services.{service.id}: the secret {name} is not this tenant's"
+                    raise ValueError(f"{reason}. Let its name start with {prefix}")
         return self
 
     def person(self, name: str) -> Person | None:

@@ -3,7 +3,7 @@
 1. `due(view, now_ms)` is a pure question. Work with a later `at_ms` is a deadline: the loop comes back then.
 2. The loop runs after every change of the ledger and at the next deadline. A lost wake-up changes nothing.
 3. Work in flight is not started twice; work that failed backs off, by its key, in memory.
-4. Everything here is safe to run twice, late, or on two machines: the ledger fences what must not happen twice.
+4. All is safe to run twice, late, or on two machines: the ledger fences what must not happen twice.
 """
 
 import asyncio
