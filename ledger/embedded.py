@@ -84,6 +84,11 @@ class EmbeddedValkey:
         """Whether this process is the one whose end ends the server."""
         return self._owner is not None
 
+    @property
+    def pid(self) -> int | None:
+        """The server's process, if it was started here."""
+        return None if self._process is None else self._process.pid
+
     async def start(self) -> None:
         """Return when the server answers. Raises CannotStart."""
         _private_folder(self._dir)

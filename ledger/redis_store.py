@@ -84,6 +84,7 @@ def connect(
     """
     pool = redis.BlockingConnectionPool.from_url(
         url,
+        protocol=2,
         max_connections=connections,
         timeout=timeout_s,
         socket_timeout=timeout_s,
@@ -197,12 +198,20 @@ class RedisStore:
 
     async def check_version(self) -> None:
         """Raises StoreDown, with a sentence, for a server older than Redis 7."""
-        version = _pairs(await self._call("HELLO")).get("version", "0")
-        if int(version.partition(".")[0]) < OLDEST_SERVER:
+        version = await self._version()
+        if int(version.split(".")[0].split()[0]) < OLDEST_SERVER:
             raise StoreDown(
                 f"The server is Redis {version}; the ledger needs Redis 7 or Valkey, for FUNCTIONs that "
                 f"survive a restart. Point REDIS_URL at a newer one, or unset it to use the embedded Valkey."
             )
+
+    async def _version(self) -> str:
+        try:
+            return _pairs(await self._call("HELLO"))["version"]
+        except _Refused as refused:
+            if "unknown command" in str(refused):
+                return "5 or older"
+            raise
 
     async def put_text(self, tenant: str, digest: str, text: str) -> None:
         await self._call("HSET", _key(tenant, "texts"), digest, text)

@@ -37,7 +37,7 @@ class Sealed(Exception):
 class Conflict:
     """Somebody was faster. *missed* is what stands after the expected head, in order, at most 512."""
 
-    missed: Sequence[Entry]
+    missed: list[Entry]
 
 
 class Durability(StrEnum):
@@ -133,7 +133,7 @@ class MemoryStore:
         if expected != _head_at(log, expected.seq):
             raise Sealed(f"it has no entry {expected.seq} with the hash {expected.hash[:16]}…")
         if len(log) > expected.seq:
-            return Conflict(tuple(log[expected.seq : expected.seq + MOST_MISSED]))
+            return Conflict(log[expected.seq : expected.seq + MOST_MISSED])
         log.extend(entries)
         for listener in self._listeners:
             listener.put_nowait(tenant)
