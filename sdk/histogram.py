@@ -9,7 +9,8 @@ in any order and over any number of workers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 PER_OCTAVE = 32
 LOWEST_NS = 32
@@ -69,3 +70,13 @@ def of(values: Iterable[int]) -> dict[int, int]:
         i = index(ns)
         counts[i] = counts.get(i, 0) + 1
     return counts
+
+
+def flat(counts: Mapping[int, int]) -> list[int]:
+    """Return ``[bucket, count, bucket, count, ...]`` by rising bucket: the form on the wire."""
+    return list(chain.from_iterable(sorted(counts.items())))
+
+
+def unflat(pairs: Sequence[int]) -> dict[int, int]:
+    """Return the histogram of a flat list of distinct buckets."""
+    return dict(zip(pairs[::2], pairs[1::2], strict=True))

@@ -158,18 +158,14 @@ def _slot(slot: Slot) -> dict[str, object]:
         "errors": slot.errors,
         "client_errors": slot.client_errors,
         "aborted": slot.aborted,
-        "hist": _flat(slot.hist),
+        "hist": histogram.flat(slot.hist),
         "routes": [{"route": p.name, **_numbers(p), "exceptions": dict(p.exceptions)} for p in slot.routes],
         "dependencies": [{"name": p.name, **_numbers(p)} for p in slot.dependencies],
     }
 
 
 def _numbers(part: Part) -> dict[str, object]:
-    return {"n": part.n, "errors": part.errors, "hist": _flat(part.hist)}
-
-
-def _flat(counts: Counts) -> list[int]:
-    return [number for i in sorted(counts) for number in (i, counts[i])]
+    return {"n": part.n, "errors": part.errors, "hist": histogram.flat(part.hist)}
 
 
 def decode(raw: bytes | str) -> Snapshot:
