@@ -90,10 +90,17 @@ class EmbeddedValkey:
         return None if self._process is None else self._process.pid
 
     async def start(self) -> None:
-        """Return when the server answers. Raises CannotStart."""
+        """Return when the server answers. Raises CannotStart.
+
+        The thread that calls must live as long as the server is to: Linux takes it for the parent.
+        """
         _private_folder(self._dir)
         _private_folder(self._socket.parent)
-        self._line = await self._connect()
+        try:
+            self._line = await self._connect()
+        except BaseException:
+            await self.stop()
+            raise
         self._keeper = asyncio.create_task(self._keep(), name="embedded-valkey")
 
     async def stop(self) -> None:
@@ -102,7 +109,7 @@ class EmbeddedValkey:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
             self._keeper = None
-        if self._owner is not None:
+        if self._owner is not None or self._process is not None:
             await self._end_server()
         if self._line is not None:
             await self._line.close()
@@ -161,19 +168,23 @@ class EmbeddedValkey:
             os.close(lock)
 
     async def _end_server(self) -> None:
-        line = self._line or await _answering(self._socket)
         with contextlib.suppress(TimeoutError, OSError):
             async with asyncio.timeout(STOP_S):
-                if line is not None:
-                    await line.ask("SHUTDOWN NOSAVE NOW FORCE")
-                    await line.broken()
-                if self._process is not None:
-                    await self._process.wait()
+                await self._ask_to_end()
         if self._process is not None:
-            if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
             await self._process.wait()
             self._process = None
+
+    async def _ask_to_end(self) -> None:
+        if self._line is not None:
+            await self._line.ask("SHUTDOWN NOSAVE NOW FORCE")
+            await self._line.broken()
+        elif self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+        if self._process is not None:
+            await self._process.wait()
 
 
 def _command(folder: Path, socket: Path) -> list[str]:
@@ -235,13 +246,14 @@ async def _answering(socket: Path) -> _Line | None:
         line = _Line(*await asyncio.open_unix_connection(str(socket)))
     except OSError:
         return None
+    answers = False
     try:
-        if await line.ask("PING") == b"+PONG\r\n":
-            return line
-    except OSError:
-        pass
-    await line.close()
-    return None
+        with contextlib.suppress(OSError):
+            answers = await line.ask("PING") == b"+PONG\r\n"
+    finally:
+        if not answers:
+            line.writer.close()
+    return line if answers else None
 
 
 def _end_with_parent(parent: int) -> Callable[[], None] | None:

@@ -1,0 +1,279 @@
+"""The embedded Valkey: one server a folder, which ends with its owner and loses nothing."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ledger.chain import GENESIS
+from ledger.embedded import CannotStart, EmbeddedValkey
+from ledger.redis_store import RedisStore, connect
+from ledger.store import Durability, StoreDown
+from tests.chains import chain, sealed
+
+OWNER = """
+import asyncio, sys
+from pathlib import Path
+from ledger.embedded import EmbeddedValkey
+
+async def own():
+    valkey = EmbeddedValkey(Path(sys.argv[1]))
+    await valkey.start()
+    print(valkey.pid, valkey.owned, flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await valkey.stop()
+
+asyncio.run(own())
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="cs-", dir="/tmp") as path:
+        yield Path(path)
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[EmbeddedValkey]:
+    valkey = EmbeddedValkey(folder)
+    await valkey.start()
+    try:
+        yield valkey
+    finally:
+        await valkey.stop()
+
+
+@contextlib.asynccontextmanager
+async def store_of(valkey: EmbeddedValkey) -> AsyncIterator[RedisStore]:
+    store = RedisStore(connect(valkey.url))
+    await store.load_functions()
+    yield store
+    await store.close()
+
+
+@contextlib.asynccontextmanager
+async def another_process(folder: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """A process that runs the embedded server of *folder*, and what it says of it: pid and ownership."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", OWNER, str(folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    said = (await process.stdout.readline()).decode().strip()
+    try:
+        yield process, said
+    finally:
+        if process.returncode is None:
+            process.stdin.close()
+        await process.wait()
+
+
+def free(folder: Path) -> bool:
+    """Whether no server lives in *folder*. Its process may still be waiting to be buried."""
+    with (folder / "LOCK").open() as lock, contextlib.suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 (it waits for another process)
+            await asyncio.sleep(0.005)
+
+
+async def test_it_writes_to_disk_before_it_answers_and_never_evicts(folder):
+    async with running(folder) as valkey, store_of(valkey) as store:
+        assert await store.durability() is Durability.DURABLE
+        for name, value in {"port": "0", "save": "", "no-appendfsync-on-rewrite": "no"}.items():
+            assert await store._call("CONFIG", "GET", name) == [name.encode(), value.encode()]
+
+
+async def test_only_this_user_can_reach_it(folder):
+    async with running(folder / "var") as valkey:
+        assert mode(Path(valkey.url.removeprefix("unix://"))) == 0o700
+        assert mode(folder / "var") == 0o700
+
+
+async def test_what_was_written_is_there_after_an_orderly_end(folder):
+    entries = chain(20)
+    async with running(folder) as valkey, store_of(valkey) as store:
+        await store.append("acme", entries, GENESIS)
+    assert free(folder)
+    async with running(folder) as valkey, store_of(valkey) as store:
+        assert await store.read("acme", 0, 100) == entries
+        assert await store.functions_current(), "FUNCTIONs survive too"
+
+
+async def test_kill_9_of_the_server_loses_nothing_and_another_takes_its_place(folder):
+    entries = chain(3)
+    async with running(folder) as valkey, store_of(valkey) as store:
+        await store.append("acme", entries[:2], GENESIS)
+        first = valkey.pid
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: valkey.pid not in {None, first})
+        assert await answer(store) == entries[:2]
+        assert await store.append("acme", entries[2:], entries[1].head) is None
+
+
+async def answer(store: RedisStore) -> list:
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(StoreDown):
+                return await store.read("acme", 0, 100)
+            await asyncio.sleep(0.005)
+
+
+async def test_a_second_process_attaches_and_lets_go(folder):
+    entries = chain(2)
+    async with running(folder) as valkey, store_of(valkey) as store:
+        async with another_process(folder) as (_, said):
+            assert said == "None False"
+            await store.append("acme", entries, GENESIS)
+        assert await store.read("acme", 0, 10) == entries, "the server outlives who only attached"
+
+
+async def test_a_second_server_on_the_folder_is_impossible(folder):
+    async with running(folder) as one, running(folder) as two:
+        assert (one.owned, two.owned) == (True, False)
+        assert two.pid is None
+        async with store_of(one) as store, store_of(two) as other:
+            assert await store._call("CLIENT", "ID") != await other._call("CLIENT", "ID")
+            ids = [
+                dict(zip(h[::2], h[1::2], strict=True))
+                for h in [await s._call("HELLO") for s in (store, other)]
+            ]
+            assert ids[0][b"version"] == ids[1][b"version"]
+            await store.append("acme", [sealed()], GENESIS)
+            assert await other.read("acme", 0, 10) == [sealed()]
+
+
+async def test_starting_many_at_once_makes_one_server(folder):
+    many = [EmbeddedValkey(folder) for _ in range(8)]
+    await asyncio.gather(*(valkey.start() for valkey in many))
+    assert [valkey.owned for valkey in many].count(True) == 1
+    assert len([valkey for valkey in many if valkey.pid is not None]) == 1
+    for valkey in sorted(many, key=lambda valkey: valkey.owned):
+        await valkey.stop()
+
+
+async def test_the_server_holds_the_lock_as_long_as_it_lives(folder):
+    async with running(folder):
+        assert not free(folder)
+    assert free(folder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+async def test_the_server_ends_when_its_owner_is_killed_and_nothing_is_lost(folder):
+    entries = chain(30)
+    async with another_process(folder) as (owner, said):
+        assert said.endswith("True")
+        async with store_of(EmbeddedValkey(folder)) as store:
+            await store.append("acme", entries, GENESIS)
+        owner.kill()
+        await until(lambda: free(folder))
+    async with running(folder) as valkey, store_of(valkey) as store:
+        assert valkey.owned
+        assert await store.read("acme", 0, 100) == entries
+
+
+async def test_whoever_is_attached_takes_over_when_the_owner_ends(folder):
+    async with another_process(folder) as (owner, _), running(folder) as valkey, store_of(valkey) as store:
+        assert not valkey.owned
+        await store.append("acme", [sealed()], GENESIS)
+        owner.stdin.close()
+        await owner.wait()
+        await until(lambda: valkey.owned)
+        assert await answer(store) == [sealed()]
+
+
+async def test_an_orphan_is_adopted(folder, monkeypatch):
+    """What happens after kill -9 of the owner where the kernel does not end the server."""
+    monkeypatch.setattr("ledger.embedded._end_with_parent", lambda _: None)
+    owner = EmbeddedValkey(folder)
+    await owner.start()
+    async with store_of(owner) as store:
+        await store.append("acme", [sealed()], GENESIS)
+    orphan = abandon(owner)
+    async with running(folder) as valkey, store_of(valkey) as store:
+        assert (valkey.owned, valkey.pid) == (True, None)
+        assert await store.read("acme", 0, 10) == [sealed()]
+    await orphan.wait()
+    assert orphan.returncode == 0
+
+
+def abandon(owner: EmbeddedValkey) -> asyncio.subprocess.Process:
+    """As if the owner had died at this instant, with the server left behind."""
+    owner._keeper.cancel()
+    os.close(owner._owner)
+    owner._line.writer.close()
+    return owner._process
+
+
+async def test_a_torn_tail_is_the_batch_before_or_the_whole_batch_never_a_part(folder):
+    """A power cut in the middle of a write leaves a file that ends anywhere."""
+    before, batch = chain(2), chain(5)[2:]
+    async with running(folder) as valkey, store_of(valkey) as store:
+        await store.append("acme", before, GENESIS)
+        (log,) = (folder / "appendonlydir").glob("*.incr.aof")
+        whole_before = log.stat().st_size
+        await store.append("acme", batch, before[-1].head)
+    content = log.read_bytes()
+    found = set()
+    for cut in range(whole_before, len(content) + 1, max(1, (len(content) - whole_before) // 12)):
+        log.write_bytes(content[:cut])
+        async with running(folder) as valkey, store_of(valkey) as store:
+            entries = await store.read("acme", 0, 100)
+        assert entries in (before, before + batch), cut
+        found.add(len(entries))
+    assert 2 in found
+
+
+async def test_a_folder_whose_name_is_too_long_for_a_socket_gets_a_short_one(folder):
+    deep = folder / ("d" * 60) / ("e" * 60)
+    async with running(deep) as valkey, store_of(valkey) as store:
+        path = Path(valkey.url.removeprefix("unix://"))
+        assert len(str(path)) < 100
+        assert mode(path.parent) == 0o700
+        await store.append("acme", [sealed()], GENESIS)
+        assert EmbeddedValkey(deep).url == valkey.url, "every process finds the same one"
+    path.parent.rmdir()
+
+
+async def test_a_folder_with_odd_letters_works(folder):
+    async with running(folder / "my data %20 #1") as valkey, store_of(valkey) as store:
+        assert await store.append("acme", [sealed()], GENESIS) is None
+
+
+async def test_a_folder_that_cannot_be_is_said(folder):
+    (folder / "file").write_text("")
+    with pytest.raises(CannotStart, match="cannot be used"):
+        await EmbeddedValkey(folder / "file").start()
+    (folder / "link").symlink_to("/tmp")
+    with pytest.raises(CannotStart):
+        await EmbeddedValkey(folder / "file" / "x").start()
+
+
+async def test_a_server_that_does_not_come_up_says_why(folder):
+    async with running(folder):
+        pass
+    (manifest,) = (folder / "appendonlydir").glob("*.manifest")
+    manifest.write_text("not a manifest\n")
+    with pytest.raises(CannotStart, match="AOF manifest"):
+        await EmbeddedValkey(folder).start()
+
+
+async def test_control_c_in_the_terminal_does_not_reach_the_server(folder):
+    async with running(folder) as valkey:
+        assert os.getpgid(valkey.pid) != os.getpgid(os.getpid())
