@@ -1,0 +1,301 @@
+"""What is wrong now: the alarms that a state amounts to, each with numbers that anyone can recompute.
+
+* A test alarms when its evidence reaches the threshold, enough requests were bad, the newest are bad still,
+  and the run lasted long enough. Its k, n and window are the whole run.
+* Hangs, silence of the app and full gauges are states, not counts: they alarm when held long enough.
+* There is one alarm a signal, the most severe.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import log
+
+from detectors.evidence import Evidence, wilson
+from detectors.policy import Policy, Row, Severity, Signal, Slow
+from detectors.state import ROUTES, Sample, ServiceState, hang_limit_ms
+from detectors.suspects import ms, one_line
+from sdk import histogram
+
+RANK: Mapping[Signal, int] = {
+    "unreachable": 0,
+    "hangs": 1,
+    "errors": 2,
+    "latency": 3,
+    "traffic": 4,
+    "saturation": 5,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One rule that speaks: *k* of *n* in *window_ms* since *since_ms*, and why that is not chance.
+
+    *evidence_cn* of *threshold_cn* are hundredths of nats, 0 for rules that are no test.
+    *subject* is the route, gauge or nothing that the alarm is about.
+    """
+
+    rule: str
+    signal: Signal
+    severity: Severity
+    headline: str
+    explanation: str
+    since_ms: int
+    k: int
+    n: int
+    window_ms: int
+    evidence_cn: int
+    threshold_cn: int
+    subject: str = ""
+
+
+def alarms(state: ServiceState, policy: Policy) -> tuple[Alarm, ...]:
+    """Return what is wrong now, worst first, at most one alarm a signal."""
+    found = sorted(_all(state, policy), key=_order)
+    first = {alarm.signal: alarm for alarm in reversed(found)}
+    return tuple(alarm for alarm in found if first[alarm.signal] is alarm)
+
+
+def is_sick(state: ServiceState, policy: Policy) -> bool:
+    """Return whether anything looks sick still, alarm or not: an incident is not quiet then."""
+    rows = (_hot(state, row, row.rule, "", policy) for row in policy.rows)
+    return any(rows) or _drop_is_hot(state, policy) or "hang" in state.held
+
+
+def _order(alarm: Alarm) -> tuple[bool, int, bool, int]:
+    return (alarm.severity != "critical", RANK[alarm.signal], bool(alarm.subject), -alarm.evidence_cn)
+
+
+def _all(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
+    yield from _unreachable(state, policy)
+    yield from _hangs(state, policy)
+    for row in policy.rows:
+        yield from _counted(state, row, policy)
+    yield from _routes(state, policy)
+    yield from _drop(state, policy)
+    yield from _full(state, policy)
+    yield from _p95_limit(state, policy)
+
+
+def _unreachable(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
+    if state.missed < policy.unreachable_polls:
+        return
+    window_ms = state.at_ms - state.missed_since_ms
+    yield Alarm(
+        "unreachable",
+        "unreachable",
+        "critical",
+        "does not answer its health check",
+        f"{state.missed} polls in a row failed in {ms(window_ms)}, the last with: {one_line(state.why)}.",
+        state.missed_since_ms,
+        state.missed,
+        state.missed,
+        window_ms,
+        0,
+        0,
+    )
+
+
+def _hangs(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
+    since_ms = state.held.get("hang")
+    if since_ms is None or not state.recent:
+        return
+    silent_ms = state.at_ms - state.ended_ms
+    silent = silent_ms >= policy.hang_silent_ms
+    if not silent and state.at_ms - since_ms < policy.hang_sustain_ms:
+        return
+    last = state.recent[-1]
+    ended = f"none ended for {ms(silent_ms)}" if silent else "others end"
+    yield Alarm(
+        "hangs",
+        "hangs",
+        "critical",
+        f"requests hang, the oldest for {ms(last.oldest_ms)}",
+        f"{last.inflight} requests in flight (usually {state.baseline.usual_inflight}), the oldest for "
+        f"{ms(last.oldest_ms)}, {ended}. The limit is {ms(hang_limit_ms(state, policy))}.",
+        state.at_ms - last.oldest_ms,
+        last.inflight,
+        last.inflight + last.n,
+        last.oldest_ms,
+        0,
+        0,
+    )
+
+
+def _counted(state: ServiceState, row: Row, policy: Policy) -> Iterator[Alarm]:
+    share = _hot(state, row, row.rule, "", policy)
+    test = state.test(row.rule)
+    mild = share < 3 * row.p1
+    if not share or test.seen_ms < (row.mild_sustain_ms if mild else row.sustain_ms):
+        return
+    yield _count_alarm(state, row, test, "", policy.threshold)
+
+
+def _routes(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
+    row = policy.rows[0]
+    for name, test in state.tests.items():
+        _, _, route = name.partition("\t")
+        if not route or test.seen_ms < row.sustain_ms:
+            continue
+        if _hot(state, row, name, route, policy):
+            yield _count_alarm(state, row, test, route, _threshold(route, policy))
+
+
+def _count_alarm(state: ServiceState, row: Row, test: Evidence, route: str, threshold: float) -> Alarm:
+    window_ms = state.at_ms - test.since_ms
+    if row.slow is None:
+        headline, explanation = _errors_text(row, test, window_ms, route)
+    else:
+        headline, explanation = _slow_text(state, row, row.slow, test, window_ms)
+    return Alarm(
+        row.rule,
+        row.signal,
+        row.severity,
+        headline,
+        f"{explanation} Evidence {test.nats:.1f} of {threshold:.1f}.",
+        test.since_ms,
+        test.k,
+        test.n,
+        window_ms,
+        test.centinats,
+        round(threshold * 100),
+        one_line(route),
+    )
+
+
+def _threshold(route: str, policy: Policy) -> float:
+    return policy.threshold + log(ROUTES) if route else policy.threshold
+
+
+def _hot(state: ServiceState, row: Row, name: str, route: str, policy: Policy) -> float:
+    """Return the share of bad ones among the newest requests; 0 when that is well, or evidence is short."""
+    test = state.test(name)
+    if test.nats < _threshold(route, policy) or test.k < policy.min_events:
+        return 0.0
+    k, n = _newest(state, row, route, policy)
+    share = k / n if n else 0.0
+    return share if share > row.middle else 0.0
+
+
+def _newest(state: ServiceState, row: Row, route: str, policy: Policy) -> tuple[int, int]:
+    samples = list(state.newest(policy.live_ms))
+    if route:
+        pairs = [sample.readings.get(f"route_errors\t{route}\t", (0, 0)) for sample in samples]
+        return sum(k for k, _ in pairs), sum(n for _, n in pairs)
+    n = sum(sample.n for sample in samples)
+    if row.slow is None:
+        return sum(sample.errors for sample in samples), n
+    limit_ns = state.baseline.limit_ns(row.slow)
+    return sum(histogram.above(sample.hist, limit_ns) for sample in samples), n
+
+
+def _errors_text(row: Row, test: Evidence, window_ms: int, route: str) -> tuple[str, str]:
+    of = f" to {one_line(route)}" if route else ""
+    what = f"of {one_line(route)} fails" if route else "of requests fail"
+    counts = f"{test.k} of {test.n} requests{of} failed in {ms(window_ms)} ({_interval(test)})."
+    return f"{_percent(test)} {what}", f"{counts} Normal is at most {row.p0 * 100:.3g} %."
+
+
+def _slow_text(state: ServiceState, row: Row, slow: Slow, test: Evidence, window_ms: int) -> tuple[str, str]:
+    limit = ms(state.baseline.limit_ns(slow) // 1_000_000)
+    usual = f", {slow.times_milli / 1000:.3g} × the usual {slow.of} or more," if state.baseline.warm else ""
+    counts = (
+        f"{test.k} of {test.n} requests slower than {limit}{usual} in {ms(window_ms)} ({_interval(test)})."
+    )
+    return f"{_percent(test)} of requests are slow", f"{counts} Expected at most {row.p0 * 100:.3g} %."
+
+
+def _percent(test: Evidence) -> str:
+    share = 100 * test.k / test.n
+    return f"{share:.0f} %" if share >= 1 else f"{share:.1f} %"
+
+
+def _interval(test: Evidence) -> str:
+    low, high = wilson(test.k, test.n)
+    digits = 0 if high >= 0.1 else 1
+    return f"{100 * test.k / test.n:.1f} %, 99 % interval {100 * low:.{digits}f}–{100 * high:.{digits}f} %"
+
+
+def _drop_is_hot(state: ServiceState, policy: Policy) -> bool:
+    test = state.test("drop")
+    if test.nats < policy.threshold:
+        return False
+    newest = state.since(state.at_ms - policy.live_ms)
+    expected = state.baseline.expected(sum(sample.span_ms for sample in newest))
+    return sum(sample.n for sample in newest) < expected * (1 + policy.drop_factor_permille / 1000) / 2
+
+
+def _drop(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
+    test = state.test("drop")
+    if not _drop_is_hot(state, policy) or test.seen_ms < policy.drop_sustain_ms:
+        return
+    window_ms = state.at_ms - test.since_ms
+    share = 100 * test.n / test.expected
+    headline = f"traffic is at {share:.0f} % of the usual" if test.n else "no traffic arrives"
+    yield Alarm(
+        "drop",
+        "traffic",
+        "critical",
+        headline,
+        f"{test.n} requests in {ms(window_ms)}, about {test.expected:.0f} expected. "
+        f"Evidence {test.nats:.1f} of {policy.threshold:.1f}.",
+        test.since_ms,
+        test.n,
+        round(test.expected),
+        window_ms,
+        test.centinats,
+        policy.evidence_cn,
+    )
+
+
+def _full(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
+    for gauge in state.gauges:
+        since_ms = state.held.get(f"full\t{gauge.name}", state.at_ms)
+        window_ms = state.at_ms - since_ms
+        if window_ms < policy.saturation_sustain_ms:
+            continue
+        name = one_line(gauge.name)
+        yield Alarm(
+            "saturation",
+            "saturation",
+            "warning",
+            f"{name} {gauge.used} of {gauge.limit} in use",
+            f"{name}: {gauge.used} of {gauge.limit} in use for {ms(window_ms)}. "
+            f"Full is from {policy.saturation_permille / 10:.3g} %.",
+            since_ms,
+            gauge.used,
+            gauge.limit,
+            window_ms,
+            0,
+            0,
+            name,
+        )
+
+
+def _p95_limit(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
+    """Yield the alarm of the optional fixed limit: half a minute of samples, the p95 of each above it."""
+    limit_ms = policy.p95_limit_ms
+    if limit_ms is None:
+        return
+    samples: list[Sample] = list(state.newest(policy.lat_warn_sustain_ms))
+    if sum(sample.span_ms for sample in samples) < policy.lat_warn_sustain_ms:
+        return
+    worst = [histogram.quantile(sample.hist, 0.95) // 1_000_000 for sample in samples]
+    if min(worst) <= limit_ms:
+        return
+    n = sum(sample.n for sample in samples)
+    k = sum(histogram.above(sample.hist, limit_ms * 1_000_000) for sample in samples)
+    since_ms = samples[-1].began_ms
+    yield Alarm(
+        "p95_limit",
+        "latency",
+        "warning",
+        f"p95 above {ms(limit_ms)}",
+        f"{k} of {n} requests slower than {ms(limit_ms)}, the limit that your policy sets for p95, in "
+        f"{ms(state.at_ms - since_ms)}.",
+        since_ms,
+        k,
+        n,
+        state.at_ms - since_ms,
+        0,
+        0,
+    )

@@ -1,0 +1,169 @@
+"""What is usual for one service: how fast it answers, how much traffic it has, how much is in flight.
+
+* It learns by the minute, and only from good minutes: one with an alarm in it is thrown away.
+* Old minutes count less: all counts are halved each half-life.
+* While an incident is open nothing is learned, for two hours at most. Then what lasts is the new usual
+  (on real monitoring data an endless freeze made detection worse).
+* Until it is warm it says so, and slow means slower than a fixed limit.
+* A person who says "new normal" replaces it by what is seen now.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+
+from detectors.policy import Policy, Slow
+from sdk import histogram
+
+NS_PER_MS = 1_000_000
+MINUTE_MS = 60_000
+HOUR = 60  # minutes
+REMEMBERED = 6 * HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """What one good minute was like: requests per 1000 s, and the most that was in flight, and its age."""
+
+    rps_milli: int
+    inflight: int
+    oldest_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The minute that is going on."""
+
+    span_ms: int = 0
+    n: int = 0
+    hist: Mapping[int, int] = field(default_factory=dict)
+    inflight: int = 0
+    oldest_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The usual, and what follows from it (worked out once a minute)."""
+
+    hist: Mapping[int, int] = field(default_factory=dict)
+    learned_ms: int = 0
+    since_halving_ms: int = 0
+    adopted: bool = False
+    pending: Pending = field(default_factory=Pending)
+    minutes: tuple[Minute, ...] = ()
+    frozen_since_ms: int = 0
+    warm: bool = False
+    p95_ns: int = 0
+    p99_ns: int = 0
+    expected_rps_milli: int = 0
+    usual_inflight: int = 0
+    usual_oldest_ms: int = 0
+
+    def limit_ns(self, slow: Slow) -> int:
+        """Return the latency above which a request is slow in the sense of *slow*."""
+        if not self.warm:
+            return slow.cold_ms * NS_PER_MS
+        usual = self.p95_ns if slow.of == "p95" else self.p99_ns
+        return max(usual * slow.times_milli // 1000, slow.floor_ms * NS_PER_MS)
+
+    def expected(self, span_ms: int) -> float:
+        """Return how many requests are due in *span_ms*, on the low side; 0 while that is unknown."""
+        return self.expected_rps_milli * span_ms / 1_000_000
+
+
+def frozen(before: Baseline, at_ms: int, *, open_incident: bool) -> Baseline:
+    """Return the baseline with its freeze begun or ended."""
+    if not open_incident:
+        return before if not before.frozen_since_ms else replace(before, frozen_since_ms=0)
+    return before if before.frozen_since_ms else replace(before, frozen_since_ms=at_ms, pending=Pending())
+
+
+def learns(baseline: Baseline, at_ms: int, policy: Policy) -> bool:
+    """Return whether a tick at *at_ms* may be learned from."""
+    since = baseline.frozen_since_ms
+    return not since or at_ms - since >= policy.baseline_freeze_ms
+
+
+def learn(
+    before: Baseline,
+    *,
+    span_ms: int,
+    n: int,
+    hist: Mapping[int, int],
+    inflight: int,
+    oldest_ms: int,
+    policy: Policy,
+) -> Baseline:
+    """Return the baseline after one more good tick; it takes effect when the minute is full."""
+    old = before.pending
+    pending = Pending(
+        old.span_ms + span_ms,
+        old.n + n,
+        histogram.merge(old.hist, hist),
+        max(old.inflight, inflight),
+        max(old.oldest_ms, oldest_ms),
+    )
+    if pending.span_ms < MINUTE_MS:
+        return replace(before, pending=pending)
+    return _commit(before, pending, policy)
+
+
+def forget_minute(before: Baseline) -> Baseline:
+    """Return the baseline without the minute that is going on: something in it was not good."""
+    return before if not before.pending.span_ms else replace(before, pending=Pending())
+
+
+def adopt(hist: Mapping[int, int], policy: Policy) -> Baseline:
+    """Return a baseline that takes *hist*, what is seen now, for usual; cold when that is too little."""
+    return _worked_out(Baseline(hist=dict(hist), adopted=True), policy)
+
+
+def _commit(before: Baseline, pending: Pending, policy: Policy) -> Baseline:
+    since_halving = before.since_halving_ms + pending.span_ms
+    counts = before.hist
+    if since_halving >= policy.baseline_half_life_ms:
+        counts = {i: count // 2 for i, count in counts.items() if count > 1}
+        since_halving = 0
+    minute = Minute(pending.n * 1_000_000 // pending.span_ms, pending.inflight, pending.oldest_ms)
+    learned = replace(
+        before,
+        hist=histogram.merge(counts, pending.hist),
+        learned_ms=before.learned_ms + pending.span_ms,
+        since_halving_ms=since_halving,
+        pending=Pending(),
+        minutes=(*before.minutes, minute)[-REMEMBERED:],
+    )
+    return _worked_out(learned, policy)
+
+
+def _worked_out(baseline: Baseline, policy: Policy) -> Baseline:
+    n = sum(baseline.hist.values())
+    hour = baseline.minutes[-HOUR:]
+    return replace(
+        baseline,
+        warm=n >= policy.baseline_min_n
+        and (baseline.adopted or baseline.learned_ms >= policy.baseline_warmup_ms),
+        p95_ns=histogram.quantile(baseline.hist, 0.95) if n else 0,
+        p99_ns=histogram.quantile(baseline.hist, 0.99) if n else 0,
+        expected_rps_milli=_expected([minute.rps_milli for minute in baseline.minutes], policy),
+        usual_inflight=int(median(minute.inflight for minute in hour)) if hour else 0,
+        usual_oldest_ms=_quantile([minute.oldest_ms for minute in hour], 0.9) if hour else 0,
+    )
+
+
+def _expected(rates: Sequence[int], policy: Policy) -> int:
+    """Return the rate below which traffic must not fall.
+
+    The median of an hour follows the time of day; the median of six keeps the end of a surge from looking
+    like a drop; the 5 % quantile follows a steep but usual decline.
+    """
+    if len(rates) * MINUTE_MS < policy.drop_min_history_ms:
+        return 0
+    hour = rates[-HOUR:]
+    usual = min(median(hour), median(rates))
+    return int(min(usual, max(_quantile(hour, 0.05), usual * policy.drop_lowered_permille / 1000)))
+
+
+def _quantile(values: Sequence[int], q: float) -> int:
+    """Return the *q* quantile of a few values, the lower of two neighbours."""
+    return sorted(values)[int(q * (len(values) - 1))]

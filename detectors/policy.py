@@ -1,0 +1,280 @@
+"""Every threshold of detection, in one place, each with a default.
+
+* Numbers are integers (per mille, milliseconds, centinats, milli-fold): the digest is the same everywhere.
+* The policy in force is named by its label, such as `2026.1+3f9ac1d2`: its version and the first 8 hex digits
+  of the SHA-256 of all of it, overrides included. Change a threshold and the name changes.
+* An override names a field of `Policy`. One that cannot be meant is refused with a sentence.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Severity = Literal["critical", "warning"]
+Signal = Literal["errors", "latency", "hangs", "traffic", "unreachable", "saturation"]
+
+Permille = Annotated[int, Field(ge=1, le=999)]
+Millifold = Annotated[int, Field(ge=1_000, le=100_000)]
+Ms = Annotated[int, Field(ge=1, le=86_400_000)]
+Centinats = Annotated[int, Field(ge=100, le=100_000)]
+Count = Annotated[int, Field(ge=1, le=100_000)]
+Score = Annotated[int, Field(ge=0, le=100)]
+
+
+class BadOverride(ValueError):
+    """An override of the policy that cannot be meant: which key, why, and what to write instead."""
+
+    def __init__(self, key: str, reason: str, remedy: str) -> None:
+        super().__init__(f"policy.{key}: {reason} {remedy}")
+        self.key = key
+        self.reason = reason
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """What counts as slow: so many times the usual quantile, or *floor_ms*; *cold_ms* until it is known."""
+
+    of: Literal["p95", "p99"]
+    times_milli: int
+    floor_ms: int
+    cold_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One test on counts: is the share of bad requests *p1* rather than *p0*? Bad is failed, or *slow*."""
+
+    rule: str
+    signal: Signal
+    severity: Severity
+    slow: Slow | None
+    p0: float
+    p1: float
+    sustain_ms: int
+    mild_sustain_ms: int  # instead of sustain_ms while the share is below three times p1
+
+    @property
+    def middle(self) -> float:
+        """The share above which the newest requests are on the sick side."""
+        return (self.p0 + self.p1) / 2
+
+
+class Policy(BaseModel):
+    """What is sick, how sure we must be, and for how long; bench/detection.py measures the defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    version: Annotated[str, Field(pattern=r"^[0-9A-Za-z.\-]{1,32}$")] = "2026.1"
+
+    budget_permille: Permille = 1  # failures that are allowed: 1 is an objective of 99.9 %
+
+    # How sure: 16 nats are odds of nine million to one. The cap bounds how long an incident is remembered.
+    evidence_cn: Centinats = 1_600
+    evidence_over_cn: Centinats = 600
+    min_events: Count = 5
+    live_ms: Ms = 9_000  # an alarm needs the newest so many ms with traffic to be sick still
+
+    err_crit_p0_permille: Permille = 20  # or 4 times the budget, if that is more
+    err_crit_p1_permille: Permille = 100  # or 3 times p0, if that is more
+    err_crit_sustain_ms: Ms = 6_000  # two ticks of 5 s
+    err_warn_p0_permille: Permille = 2
+    err_warn_p1_permille: Permille = 10
+    err_warn_sustain_ms: Ms = 28_000
+
+    lat_crit_times_milli: Millifold = 2_000
+    lat_crit_floor_ms: Ms = 50
+    lat_crit_p0_permille: Permille = 50
+    lat_crit_p1_permille: Permille = 150
+    lat_crit_sustain_ms: Ms = 6_000
+    lat_crit_mild_sustain_ms: Ms = 55_000
+    lat_warn_times_milli: Millifold = 1_000
+    lat_warn_floor_ms: Ms = 20
+    lat_warn_p0_permille: Permille = 100
+    lat_warn_p1_permille: Permille = 250
+    lat_warn_sustain_ms: Ms = 28_000
+    tail_times_milli: Millifold = 5_000
+    tail_floor_ms: Ms = 500
+    tail_p0_permille: Permille = 5
+    tail_p1_permille: Permille = 30
+    tail_sustain_ms: Ms = 6_000
+    tail_mild_sustain_ms: Ms = 55_000
+    cold_slow_ms: Ms = 500  # what is slow before the baseline is warm
+    cold_tail_ms: Ms = 2_500
+    p95_limit_ms: Ms | None = None  # an optional fixed limit on p95, off by default
+
+    hang_ms: Ms = 8_000  # the oldest request in flight, or hang_times the usual p99, if that is more
+    hang_times_milli: Millifold = 5_000
+    hang_silent_ms: Ms = 4_000  # nothing ended for so long: alarm at once
+    hang_sustain_ms: Ms = 4_000  # something still ends: alarm after so long
+
+    drop_factor_permille: Permille = 400
+    drop_sustain_ms: Ms = 6_000
+    drop_lowered_permille: Permille = 600  # expected traffic is lowered to q05 or so much of the median
+    drop_min_expected: Count = 15  # in drop_window_ms: with less traffic than that, silence means nothing
+    drop_window_ms: Ms = 60_000
+    drop_min_history_ms: Ms = 600_000
+
+    unreachable_polls: Annotated[int, Field(ge=2, le=100)] = 3
+
+    saturation_permille: Annotated[int, Field(ge=1, le=1_000)] = 950
+    saturation_sustain_ms: Ms = 28_000
+
+    baseline_min_n: Count = 500
+    baseline_warmup_ms: Ms = 1_800_000
+    baseline_half_life_ms: Annotated[int, Field(ge=60_000, le=2_592_000_000)] = 68_400_000
+    baseline_freeze_ms: Ms = 7_200_000  # an incident that is older than this is learned from
+
+    close_ms: Ms = 60_000
+    reopen_ms: Ms = 600_000
+    warnings_ring: bool = False
+
+    # Score rules of fastapi-alertengine, for people who come from there; off by default.
+    min_score_to_alert: Score | None = None
+    recover_score: Score | None = None
+
+    @property
+    def threshold(self) -> float:
+        """The nats at which a test alarms."""
+        return self.evidence_cn / 100
+
+    @property
+    def cap(self) -> float:
+        """The nats that a test never exceeds."""
+        return (self.evidence_cn + self.evidence_over_cn) / 100
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """The tests on counts, the most severe of a signal first."""
+        p0 = max(self.err_crit_p0_permille, 4 * self.budget_permille)
+        p1 = max(self.err_crit_p1_permille, 3 * p0)
+        warn0 = max(self.err_warn_p0_permille, 2 * self.budget_permille)
+        warn1 = max(self.err_warn_p1_permille, 10 * self.budget_permille)
+        usual = Slow("p95", self.lat_crit_times_milli, self.lat_crit_floor_ms, self.cold_slow_ms)
+        warn = Slow("p95", self.lat_warn_times_milli, self.lat_warn_floor_ms, self.cold_slow_ms)
+        tail = Slow("p99", self.tail_times_milli, self.tail_floor_ms, self.cold_tail_ms)
+        return (
+            _row("err_crit", "errors", "critical", None, p0, p1, self.err_crit_sustain_ms),
+            _row("err_warn", "errors", "warning", None, warn0, warn1, self.err_warn_sustain_ms),
+            _row(
+                "lat_crit",
+                "latency",
+                "critical",
+                usual,
+                self.lat_crit_p0_permille,
+                self.lat_crit_p1_permille,
+                self.lat_crit_sustain_ms,
+                self.lat_crit_mild_sustain_ms,
+            ),
+            _row(
+                "tail",
+                "latency",
+                "critical",
+                tail,
+                self.tail_p0_permille,
+                self.tail_p1_permille,
+                self.tail_sustain_ms,
+                self.tail_mild_sustain_ms,
+            ),
+            _row(
+                "lat_warn",
+                "latency",
+                "warning",
+                warn,
+                self.lat_warn_p0_permille,
+                self.lat_warn_p1_permille,
+                self.lat_warn_sustain_ms,
+            ),
+        )
+
+    def canonical(self) -> str:
+        """Return the whole policy as JSON with sorted keys: the text that the digest is of."""
+        return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the canonical text, 64 hex digits."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+    @cached_property
+    def label(self) -> str:
+        """The name under which decisions cite this policy."""
+        return f"{self.version}+{self.digest()[:8]}"
+
+    def with_overrides(self, overrides: Mapping[str, object]) -> Self:
+        """Return this policy with *overrides* (numbers may be text, as they are in the environment).
+
+        Raises BadOverride, which names the key, the reason and the remedy; nothing changed then.
+        """
+        changes = {key: _read(key, value) for key, value in overrides.items()}
+        try:
+            changed = type(self).model_validate(self.model_dump() | changes)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = str(first["loc"][0])
+            default = type(self)().model_dump()[key]
+            raise BadOverride(
+                key, f"{changes.get(key)!r}: {first['msg']}.", f"The default is {default}."
+            ) from None
+        _check(changed)
+        return changed
+
+
+def _row(
+    rule: str,
+    signal: Signal,
+    severity: Severity,
+    slow: Slow | None,
+    p0: int,
+    p1: int,
+    sustain_ms: int,
+    mild_sustain_ms: int = 0,
+) -> Row:
+    return Row(
+        rule, signal, severity, slow, p0 / 1000, p1 / 1000, sustain_ms, max(sustain_ms, mild_sustain_ms)
+    )
+
+
+def _read(key: str, value: object) -> object:
+    """Return *value* as the field *key* wants it; text becomes the number or truth that it spells."""
+    if key not in Policy.model_fields:
+        close = get_close_matches(key, Policy.model_fields, n=1)
+        remedy = f"Did you mean {close[0]}?" if close else "The thresholds are listed in detectors/policy.py."
+        raise BadOverride(_shown(key), "there is no such threshold.", remedy)
+    if key == "version" or not isinstance(value, str):
+        return value
+    text = value.strip().lower()
+    words: dict[str, object] = {"true": True, "false": False, "none": None, "off": None, "": None}
+    if text in words:
+        return words[text]
+    if text.isascii() and text.removeprefix("-").isdigit() and len(text) <= 18:
+        return int(text)
+    default = Policy.model_fields[key].default
+    raise BadOverride(key, f"{_shown(value)} is not a whole number.", f"Write one, such as {default}.")
+
+
+def _shown(text: object) -> str:
+    """Return foreign text fit for a sentence: one short printable line."""
+    return repr(str(text)[:60]) if not str(text).isidentifier() else str(text)[:60]
+
+
+def _check(policy: Policy) -> None:
+    """Raise BadOverride when a healthy share is not below its sick share."""
+    for row in policy.rows:
+        if row.p0 >= row.p1:
+            name = f"{row.rule}_p0_permille"
+            reason = f"{row.p0:g} counts as healthy and {row.p1:g} as sick."
+            raise BadOverride(name, reason, f"Make it less than {row.rule}_p1_permille.")
+        if row.p1 >= 1:
+            reason = f"a sick share of {row.p1:g} can never be exceeded."
+            raise BadOverride(f"{row.rule}_p1_permille", reason, "Lower it, or budget_permille.")
+    alert, recover = policy.min_score_to_alert, policy.recover_score
+    if alert is not None and recover is not None and recover <= alert:
+        raise BadOverride(
+            "recover_score", f"{recover} is not above min_score_to_alert.", f"Make it more than {alert}."
+        )

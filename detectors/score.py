@@ -1,0 +1,83 @@
+"""The health score, 0–100: the worst component, never an average.
+
+A component is 100 where its share is what policy calls healthy (p0), 40 where it is what policy calls sick
+(p1), 0 at five times that or at everything, and straight in between.
+"""
+
+from collections.abc import Iterator
+
+from detectors.alarms import Alarm
+from detectors.policy import Policy, Signal
+from detectors.state import Sample, ServiceState, hang_limit_ms
+from sdk import histogram
+
+ENOUGH = 20  # requests; one failed of three says little
+WINDOW_MS = 60_000
+SICK = 40
+
+
+def components(state: ServiceState, found: tuple[Alarm, ...], policy: Policy) -> dict[Signal, int]:
+    """Return the score of each signal; the service's is the least."""
+    on = {alarm.signal: alarm for alarm in found}
+    counted = dict(_counted(state, policy))
+    return {
+        "errors": counted["err_crit"],
+        "latency": min(counted["lat_crit"], counted["tail"]),
+        "hangs": _hangs(state, policy) if "hangs" in on else 100,
+        "traffic": _traffic(on["traffic"], policy) if "traffic" in on else 100,
+        "unreachable": 0 if "unreachable" in on else 100,
+        "saturation": _saturation(state, policy),
+    }
+
+
+def line(share: float, p0: float, p1: float) -> int:
+    """Return 100 up to *p0*, 40 at *p1*, 0 from min(1, 5 × p1), and the straight line between."""
+    worst = min(1.0, 5 * p1)
+    if share <= p0:
+        return 100
+    if share <= p1:
+        return round(100 - (100 - SICK) * (share - p0) / (p1 - p0))
+    return max(0, round(SICK * (worst - share) / (worst - p1))) if worst > p1 else 0
+
+
+def _counted(state: ServiceState, policy: Policy) -> Iterator[tuple[str, int]]:
+    samples = _latest(state, policy)
+    n = sum(sample.n for sample in samples)
+    for row in policy.rows:
+        if row.slow is None:
+            k = sum(sample.errors for sample in samples)
+        else:
+            limit_ns = state.baseline.limit_ns(row.slow)
+            k = sum(histogram.above(sample.hist, limit_ns) for sample in samples)
+        yield row.rule, line(k / n if n else 0.0, row.p0, row.p1)
+
+
+def _latest(state: ServiceState, policy: Policy) -> list[Sample]:
+    """Return the newest samples: enough time, and enough requests, but at most a minute."""
+    found: list[Sample] = []
+    for sample in reversed(state.since(state.at_ms - WINDOW_MS)):
+        if sum(one.span_ms for one in found) >= policy.live_ms and sum(one.n for one in found) >= ENOUGH:
+            break
+        found.append(sample)
+    return found
+
+
+def _hangs(state: ServiceState, policy: Policy) -> int:
+    limit = hang_limit_ms(state, policy)
+    return max(0, round(SICK * (1 - (state.recent[-1].oldest_ms - limit) / (2 * limit))))
+
+
+def _traffic(alarm: Alarm, policy: Policy) -> int:
+    """Return 40 at the share that counts as a drop, 0 at nothing."""
+    share = alarm.k / alarm.n if alarm.n else 0.0
+    return min(SICK, round(SICK * share * 1000 / policy.drop_factor_permille))
+
+
+def _saturation(state: ServiceState, policy: Policy) -> int:
+    """Return 100 up to 80 % of a gauge, 40 at what policy calls full."""
+    full = policy.saturation_permille / 1000
+    usual = min(0.8, full / 2)
+    fullest = max((gauge.used / gauge.limit for gauge in state.gauges if gauge.limit > 0), default=0.0)
+    if fullest <= usual:
+        return 100
+    return max(SICK, round(100 - (100 - SICK) * (fullest - usual) / (full - usual)))

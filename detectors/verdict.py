@@ -1,0 +1,213 @@
+"""The judgement: what a poll brought goes in, what is wrong comes out, and nothing else happens.
+
+1. The poll is folded into the state.
+2. Alarms are read from the state.
+3. Only a good tick is learned from.
+
+An incident opens when there is an alarm and closes after a minute of watched quiet; between the two its
+severity only rises.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from detectors import baseline
+from detectors.alarms import Alarm, alarms, is_sick
+from detectors.policy import Policy, Severity, Signal
+from detectors.score import components
+from detectors.state import RECENT_MS, Sample, ServiceState, fold, new_normal
+from detectors.suspects import Candidate, Suspect, ms, rank
+from detectors.window import Missed, Tick
+from sdk import histogram
+
+__all__ = [
+    "Alarm",
+    "Numbers",
+    "ServiceState",
+    "Verdict",
+    "judge",
+    "new_normal",
+    "recovered_because",
+    "should_open",
+    "should_recover",
+    "suspects",
+    "worse",
+]
+
+Trend = Literal["falling", "steady", "rising"]
+NUMBERS_MS = 60_000
+GOOD_SAMPLES = 12
+TREND_POINTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What was measured since the worst alarm began, or in the last minute: plain figures for a card."""
+
+    n: int
+    failed: int
+    window_ms: int
+    p50_ms: int
+    p95_ms: int
+    rps_milli: int
+    error_permille: int
+    inflight: int
+    oldest_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What policy says of one service now."""
+
+    healthy: bool
+    alarms: tuple[Alarm, ...]
+    quiet_ms: int
+    score: int
+    trend: Trend
+    numbers: Numbers
+
+    @property
+    def severity(self) -> Severity | None:
+        return self.alarms[0].severity if self.alarms else None
+
+
+def judge(
+    state: ServiceState, seen: Tick | Missed, policy: Policy, *, open_incident: bool
+) -> tuple[ServiceState, Verdict]:
+    """Return the state after *seen*, and the verdict. The same arguments give the same answer, anywhere."""
+    folded = fold(state, seen, policy)
+    found = alarms(folded, policy)
+    parts = components(folded, found, policy)
+    points = min(parts.values())
+    found = found or _by_score(folded, parts, policy)
+    sick = bool(found) or is_sick(folded, policy)
+    after = replace(
+        folded,
+        recent=_scored(folded.recent, points, seen),
+        quiet_ms=_quiet(folded, seen, sick=sick),
+        good=_good(folded, found, open_incident=open_incident),
+        baseline=_learned(folded, seen, policy, sick=bool(found), open_incident=open_incident),
+    )
+    return after, Verdict(
+        healthy=not found,
+        alarms=found,
+        quiet_ms=after.quiet_ms,
+        score=points,
+        trend=_trend(state.recent, folded.at_ms, points),
+        numbers=_numbers(after, found),
+    )
+
+
+def should_open(verdict: Verdict) -> bool:
+    """Return whether an incident is due where none is open."""
+    return bool(verdict.alarms)
+
+
+def should_recover(verdict: Verdict, policy: Policy) -> bool:
+    """Return whether an open incident is over: watched quiet, and the score that policy may ask for."""
+    enough = policy.recover_score is None or verdict.score >= policy.recover_score
+    return verdict.healthy and verdict.quiet_ms >= policy.close_ms and enough
+
+
+def worse(was: Severity, verdict: Verdict) -> bool:
+    """Return whether an open incident of severity *was* has become worse; it never becomes less severe."""
+    return was == "warning" and verdict.severity == "critical"
+
+
+def recovered_because(verdict: Verdict) -> str:
+    """Return why the incident was closed, in numbers."""
+    seen = verdict.numbers
+    return (
+        f"Recovered: {seen.failed} of {seen.n} failed in {ms(seen.window_ms)}; "
+        f"closed after {ms(verdict.quiet_ms)} quiet."
+    )
+
+
+def suspects(state: ServiceState, verdict: Verdict, extra: Iterable[Candidate] = ()) -> tuple[Suspect, ...]:
+    """Return the numbered evidence: what shifted since the worst alarm began, and *extra*, say commits."""
+    since_ms = verdict.alarms[0].since_ms if verdict.alarms else state.at_ms - NUMBERS_MS
+    during = state.since(since_ms) or state.recent[-1:]
+    before = state.good or tuple(sample for sample in state.recent if sample.at_ms <= since_ms)
+    return rank([one.readings for one in before], [one.readings for one in during], extra)
+
+
+def _by_score(state: ServiceState, parts: Mapping[Signal, int], policy: Policy) -> tuple[Alarm, ...]:
+    """Return the alarm of the optional score rule: the score is low, and was at the sample before."""
+    limit, worst = policy.min_score_to_alert, min(parts, key=lambda signal: parts[signal])
+    if limit is None or len(state.recent) < 2 or max(parts[worst], state.recent[-2].score) > limit:
+        return ()
+    seen = state.recent[-2:]
+    k, n = sum(one.errors for one in seen), sum(one.n for one in seen)
+    text = f"Score {parts[worst]} of 100, your policy alarms at {limit}. {k} of {n} requests failed."
+    since_ms = seen[0].began_ms
+    window_ms = state.at_ms - since_ms
+    headline = f"health score {parts[worst]} of 100"
+    return (Alarm("score", worst, "critical", headline, text, since_ms, k, n, window_ms, 0, 0),)
+
+
+def _scored(recent: tuple[Sample, ...], points: int, seen: Tick | Missed) -> tuple[Sample, ...]:
+    if isinstance(seen, Missed) or not recent:
+        return recent
+    return (*recent[:-1], replace(recent[-1], score=points))
+
+
+def _quiet(folded: ServiceState, seen: Tick | Missed, *, sick: bool) -> int:
+    """Return the quiet so far. Only watched time counts: a poll that failed, or that we slept through, does not."""
+    if sick:
+        return 0
+    return folded.quiet_ms + (0 if isinstance(seen, Missed) else max(0, seen.span_ms))
+
+
+def _good(folded: ServiceState, found: tuple[Alarm, ...], *, open_incident: bool) -> tuple[Sample, ...]:
+    """Return the samples from before it began, taken once, when it is first seen."""
+    if not found:
+        return folded.good if open_incident else ()
+    if folded.good:
+        return folded.good
+    return tuple(sample for sample in folded.recent if sample.at_ms <= found[0].since_ms)[-GOOD_SAMPLES:]
+
+
+def _learned(
+    folded: ServiceState, seen: Tick | Missed, policy: Policy, *, sick: bool, open_incident: bool
+) -> baseline.Baseline:
+    usual = baseline.frozen(folded.baseline, folded.at_ms, open_incident=open_incident or sick)
+    if isinstance(seen, Missed) or seen.span_ms <= 0 or not baseline.learns(usual, folded.at_ms, policy):
+        return usual
+    return baseline.learn(
+        usual,
+        span_ms=seen.span_ms,
+        n=seen.n,
+        hist=seen.hist,
+        inflight=seen.inflight,
+        oldest_ms=seen.oldest_ms,
+        policy=policy,
+    )
+
+
+def _trend(before: tuple[Sample, ...], at_ms: int, points: int) -> Trend:
+    past = [sample.score for sample in before if at_ms - RECENT_MS < sample.at_ms < at_ms]
+    was = past[-6:][0] if past else points
+    if points <= was - TREND_POINTS:
+        return "falling"
+    return "rising" if points >= was + TREND_POINTS else "steady"
+
+
+def _numbers(state: ServiceState, found: tuple[Alarm, ...]) -> Numbers:
+    began_ms = max(found[0].since_ms, state.at_ms - NUMBERS_MS) if found else state.at_ms - NUMBERS_MS
+    window = state.since(began_ms)
+    span_ms = sum(sample.span_ms for sample in window)
+    n, failed = sum(sample.n for sample in window), sum(sample.errors for sample in window)
+    hist = histogram.merge(*(sample.hist for sample in window))
+    last = state.recent[-1] if state.recent else None
+    return Numbers(
+        n=n,
+        failed=failed,
+        window_ms=span_ms,
+        p50_ms=histogram.quantile(hist, 0.5) // 1_000_000,
+        p95_ms=histogram.quantile(hist, 0.95) // 1_000_000,
+        rps_milli=n * 1_000_000 // span_ms if span_ms else 0,
+        error_permille=failed * 1000 // n if n else 0,
+        inflight=last.inflight if last else 0,
+        oldest_ms=last.oldest_ms if last else 0,
+    )
