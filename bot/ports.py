@@ -24,6 +24,7 @@ class Verb(StrEnum):
     CAUSE_WRONG = "cw"
     ADOPT = "ad"
     RESOLVE = "rs"
+    CONFIRM = "cf"
 
 
 class Ring(StrEnum):
@@ -92,6 +93,7 @@ class Tap:
     genuine: bool = True
     words: str = ""
     private: bool = False
+    confirmed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

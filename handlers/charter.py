@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from detectors.policy import Policy, PolicyError
+from detectors.policy import BadOverride, Policy
 from ledger.chain import canonical
 from ledger.events import Cause
 
@@ -229,13 +229,14 @@ class Charter(Strict):
 
     @model_validator(mode="after")
     def _ids_are_unique(self) -> "Charter":
-        groups: dict[str, list[Any]] = {
+        groups: dict[str, list[object]] = {
             "people": [p.id for p in self.people],
             "people.telegram": [p.telegram for p in self.people if p.telegram],
             "people.whatsapp": [p.whatsapp for p in self.people if p.whatsapp],
             "services": [s.id for s in self.services],
             "chats": [c.telegram for c in self.chats],
-        } | {f"services.{s.id}.actions": [a.id for a in s.actions] for s in self.services}
+        }
+        groups |= {f"services.{s.id}.actions": [a.id for a in s.actions] for s in self.services}
         for group, names in groups.items():
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
@@ -394,7 +395,6 @@ def _bad_secrets(file: str, charter: Charter, forbidden: Collection[str]) -> lis
 def _bad_policy(file: str, charter: Charter) -> list[Mistake]:
     try:
         charter.effective_policy()
-    except PolicyError as error:
-        reason, _, remedy = str(error).partition(". ")
-        return [Mistake(file, "policy", reason, remedy or "See detectors/policy.py.")]
+    except BadOverride as wrong:
+        return [Mistake(file, f"policy.{wrong.key}", wrong.reason.rstrip("."), wrong.remedy)]
     return []

@@ -12,6 +12,7 @@ from ledger.chain import GENESIS, Entry, Head, check_link
 from ledger.events import EVENTS, Actor, Event
 from ledger.machine import TENANT_FACTS, Fact, IllegalTransition, Incident, apply, check_actor
 
+ANCHOR = 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -69,6 +70,8 @@ class View:
     runs: tuple[Run, ...] = ()
     open_ids: dict[str, None] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
+    anchors: dict[str, str] = field(default_factory=dict)
+    """The incident of each entry that a button can be about, by the first 16 hex of its hash."""
 
     def fork(self) -> "View":
         return replace(
@@ -78,6 +81,7 @@ class View:
             links=dict(self.links),
             open_ids=dict(self.open_ids),
             numbers=dict(self.numbers),
+            anchors=dict(self.anchors),
         )
 
     def absorb(self, entry: Entry, event: Event | None = None) -> None:
@@ -96,7 +100,10 @@ class View:
         self.head = Head(entry.seq, entry.hash)
 
     def _absorb_incident(self, name: str, event: Event, fact: Fact) -> None:
-        after = apply(self.incidents.get(name), name, fact)
+        before = self.incidents.get(name)
+        after = apply(before, name, fact)
+        if before is None or after.stage is not before.stage:
+            self.anchors[fact.hash[:ANCHOR]] = name
         self.incidents[after.id] = after
         if after.is_open:
             self.open_ids[after.id] = None
@@ -137,6 +144,11 @@ class View:
     def newest_for(self, service: str) -> Incident | None:
         number = self.numbers.get(service)
         return self.incidents.get(f"{service}-{number}") if number else None
+
+    def anchored(self, anchor: str) -> Incident | None:
+        """The incident that a button's *anchor* is about."""
+        name = self.anchors.get(anchor[:ANCHOR]) if len(anchor) >= ANCHOR else None
+        return self.incidents.get(name) if name else None
 
     def next_incident_id(self, service: str) -> str:
         return f"{service}-{self.numbers.get(service, 0) + 1}"

@@ -1,0 +1,327 @@
+"""May this person? One place decides what a tap means, for every channel, and puts the verdict into words.
+
+Every tap gets an answer, also a late, double, forged or unentitled one: what happened, or why nothing did.
+What was refused is on record once per person, kind and minute.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+from bot import phrases, votes
+from bot.ports import Answer, Button, Tap, Verb
+from bot.room import Room
+from bot.words import foreign, hm, hms, plain
+from handlers.charter import Person, Quorum
+from ledger import events as ev
+from ledger.chain import Entry
+from ledger.events import Actor
+from ledger.ledger import Decide, Refusal
+from ledger.machine import CLOSED, Incident, Stage
+from ledger.view import epoch_ms
+
+S = Stage
+Handle = Callable[["Desk", Room, Person, Incident, Tap], Awaitable[Answer]]
+Post = Callable[[Room, Person, Answer], Awaitable[bool]]
+Audit = Callable[[Room, Person, Incident], Awaitable[Answer]]
+
+LEDGER_SAYS: Mapping[str, Callable[[], str]] = {
+    "ledger_away": phrases.ledger_away,
+    "sealed": phrases.ledger_sealed,
+    "busy": phrases.slow,
+    "charter": lambda: phrases.stood_down("charter"),
+}
+"""Refusals that have nothing to do with the person."""
+
+
+class Desk:
+    """Answers taps. *process* is this process's name, in whose voice refusals stand in the ledger.
+
+    *post* sends something to a person in private and says whether it could; *audit* tells an incident's rows.
+    """
+
+    def __init__(self, rooms: Mapping[str, Room], process: str, post: Post, audit: Audit) -> None:
+        self._rooms = rooms
+        self._post = post
+        self._audit = audit
+        self._actor = Actor.orchestrator(process)
+        self._refused: dict[tuple[str, str, str, int], int] = {}
+
+    async def tapped(self, tenant: str, tap: Tap) -> Answer:
+        room = self._rooms[tenant]
+        person = room.who(tap.channel, tap.vendor_id)
+        incident = room.ledger.view.anchored(tap.anchor)
+        known = incident.id if incident else ""
+        if person is None:
+            return await self.refuse(room, "stranger", tap, phrases.unknown_person(), incident=known)
+        if not tap.genuine:
+            return await self.refuse(room, "forged", tap, phrases.forged(), person.id, known)
+        if incident is None:
+            return await self.refuse(room, "unknown", tap, phrases.nothing_known("incident"), person.id)
+        return await VERBS[tap.verb](self, room, person, incident, tap)
+
+    async def refuse(
+        self, room: Room, kind: str, tap: Tap, text: str, person: str = "", incident: str = ""
+    ) -> Answer:
+        """Say *text*, and put the refusal on record: the first of its person, kind and minute."""
+        minute = room.now_ms() // 60_000
+        key = (room.tenant, person or f"{tap.channel}:{tap.vendor_id}", kind, minute)
+        self._refused = {k: n for k, n in self._refused.items() if k[3] == minute}
+        self._refused[key] = self._refused.get(key, 0) + 1
+        if self._refused[key] == 1:
+            await room.ledger.record(self._actor, votes.refuse(kind, person, incident, tap.act))
+        return Answer(text)
+
+    async def approve(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
+        if self._wants_second_tap(incident, tap):
+            return await self._ask_in_private(room, person, incident, tap)
+        decide = votes.approve(room.rulebook, person, incident.id, tap.anchor, tap.option, tap.act)
+        made = await self._record(room, person, tap, decide)
+        if isinstance(made, Refusal):
+            return await self._why_not(room, person, incident, tap, made)
+        return self._voted(room, person, incident.id, tap.option, made)
+
+    async def deny(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
+        words = await room.keep_words(tap.words)
+        made = await self._record(
+            room, person, tap, votes.deny(person, incident.id, tap.anchor, tap.act, words)
+        )
+        if isinstance(made, Refusal):
+            return await self._why_not(room, person, incident, tap, made)
+        return Answer(phrases.denied(self._clock(room, person, made), made.seq), alert=False, ref=_ref(made))
+
+    async def ask_again(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
+        made = await self._record(
+            room, person, tap, votes.ask_again(room.rulebook, person, incident.id, tap.act)
+        )
+        if isinstance(made, Refusal):
+            return await self._why_not(room, person, incident, tap, made)
+        return Answer(phrases.renewed(self._clock(room, person, made)), alert=False, ref=_ref(made))
+
+    async def acknowledge(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
+        before = incident.acknowledged
+        made = await self._record(room, person, tap, votes.acknowledge(incident.id, tap.act))
+        if isinstance(made, Refusal):
+            return await self._why_not(room, person, incident, tap, made)
+        if before and before.actor.id != person.id:
+            at = hm(before.at_ms, str(room.zone(person)))
+            return Answer(phrases.already_acknowledged(self._name(room, before.actor.id), at), alert=False)
+        until = hm(epoch_ms(made.at) + votes.ACK_MS, str(room.zone(person)))
+        return Answer(phrases.acknowledged(until), alert=False, ref=_ref(made))
+
+    async def not_incident(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
+        return await self._close(room, person, incident, tap, "not_an_incident", phrases.not_an_incident())
+
+    async def resolve(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
+        text = f"Closed by you. {incident.service} opens again if it gets worse."
+        return await self._close(room, person, incident, tap, "resolved", text)
+
+    async def escalate(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
+        others = [p for p in room.people.people if "oncall" in p.roles and p.id != person.id]
+        to = tuple(p.id for p in others)
+        if not to:
+            return Answer(phrases.escalated([]))
+        made = await self._record(room, person, tap, votes.escalate(incident.id, to, tap.act))
+        if isinstance(made, Refusal):
+            return await self._why_not(room, person, incident, tap, made)
+        return Answer(phrases.escalated([p.name for p in others]), ref=_ref(made))
+
+    async def cause_right(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
+        return await self._judge(room, person, incident, tap, right=True)
+
+    async def cause_wrong(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
+        return await self._judge(room, person, incident, tap, right=False)
+
+    async def _judge(
+        self, room: Room, person: Person, incident: Incident, tap: Tap, *, right: bool
+    ) -> Answer:
+        made = await self._record(room, person, tap, votes.feedback(incident.id, right, tap.act))
+        if isinstance(made, Refusal):
+            return await self._why_not(room, person, incident, tap, made)
+        found = incident.authorization
+        return Answer(phrases.cause_noted(found[1].theory if found else "", right=right), alert=False)
+
+    async def _close(
+        self, room: Room, person: Person, incident: Incident, tap: Tap, kind: str, text: str
+    ) -> Answer:
+        words = await room.keep_words(tap.words)
+        made = await self._record(room, person, tap, votes.resolve(incident.id, kind, tap.act, words))
+        if isinstance(made, Refusal):
+            return await self._why_not(room, person, incident, tap, made)
+        return Answer(text, ref=_ref(made))
+
+    async def _record(self, room: Room, person: Person, tap: Tap, decide: Decide) -> Entry | Refusal:
+        return await room.ledger.record(Actor.engineer(person.id, tap.channel), decide)
+
+    def _voted(self, room: Room, person: Person, incident: str, option: str, made: Entry) -> Answer:
+        standing = room.ledger.view.incidents[incident]
+        at = self._clock(room, person, made)
+        chosen = self._chosen(standing, option) or ev.Option(key=option)
+        if made.event == "Authorized":
+            return Answer(phrases.won(chosen.title, at, made.seq), alert=False, ref=_ref(made))
+        if made.event == "Denied":
+            text = phrases.trusted_without_action(chosen.theory, at, made.seq)
+            return Answer(text, alert=False, ref=_ref(made))
+        have, need = len(standing.votes().get(option, ())), Quorum.parse(chosen.approve).needs()
+        return Answer(phrases.counted(have, need, chosen.title, made.seq), alert=False, ref=_ref(made))
+
+    async def _why_not(
+        self, room: Room, person: Person, incident: Incident, tap: Tap, refusal: Refusal
+    ) -> Answer:
+        if refusal.kind in LEDGER_SAYS:
+            return Answer(LEDGER_SAYS[refusal.kind]())
+        if refusal.kind == "late":
+            return await self._renew(room, person, incident, tap)
+        standing = room.ledger.view.incidents[incident.id]
+        expired = standing.stage is S.EXPIRED and tap.verb is Verb.APPROVE
+        if refusal.kind == "not_open" and expired:
+            return await self._renew(room, person, incident, tap)
+        text = self._explain(room, person, standing, tap, refusal)
+        return await self.refuse(room, refusal.kind, tap, text, person.id, incident.id)
+
+    async def _renew(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
+        """An entitled tap on an expired request of an open incident asks again; it approves nothing."""
+        await room.ledger.record(Actor.policy(), votes.expire(incident.id))
+        late_ms = self._late_ms(room, incident.id, tap.anchor)
+        if tap.verb is not Verb.APPROVE:
+            text = phrases.nothing_asked(incident.service)
+            return await self.refuse(room, "late", tap, text, person.id, incident.id)
+        made = await self._record(
+            room, person, tap, votes.ask_again(room.rulebook, person, incident.id, tap.act)
+        )
+        if isinstance(made, Refusal):
+            standing = room.ledger.view.incidents[incident.id]
+            text = self._explain(room, person, standing, tap, made)
+            return await self.refuse(room, made.kind, tap, text, person.id, incident.id)
+        return Answer(phrases.late_open(late_ms), ref=_ref(made))
+
+    def _late_ms(self, room: Room, incident: str, anchor: str) -> int:
+        asked = room.ledger.view.incidents[incident].every(ev.Validated)
+        deadline = next((v.deadline_ms for f, v in asked if f.hash.startswith(anchor)), room.now_ms())
+        return max(0, room.now_ms() - deadline)
+
+    def _explain(self, room: Room, person: Person, standing: Incident, tap: Tap, refusal: Refusal) -> str:
+        """Why nothing happened, by the refusal and then by where the incident stands."""
+        match refusal.kind:
+            case "not_entitled":
+                approve = refusal.why or self._approvers_text(standing)
+                able = [p.name for p in room.people.approvers(Quorum.parse(approve))] if approve else []
+                return phrases.not_entitled(approve, able)
+            case "own_proposal":
+                return phrases.own_proposal()
+            case "again":
+                have = len(standing.votes().get(tap.option, ()))
+                return phrases.again_same("just now", have, self._need(standing, tap.option))
+            case "illegal" if standing.stage in {S.AUTHORIZED, S.EXECUTING}:
+                return phrases.in_flight(self._decider(room, standing)[0])
+            case _:
+                return self._explain_stage(room, person, standing, tap)
+
+    def _explain_stage(self, room: Room, person: Person, standing: Incident, tap: Tap) -> str:
+        zone = str(room.zone(person))
+        who, at_ms, option = self._decider(room, standing)
+        at = hms(at_ms, zone) if at_ms else ""
+        match standing.stage:
+            case stage if stage in CLOSED:
+                return self._explain_closed(room, standing, zone)
+            case S.AUTHORIZED | S.EXECUTING | S.EXECUTED if tap.verb is Verb.DENY:
+                return phrases.deny_after_approve(who, at)
+            case S.AUTHORIZED | S.EXECUTING | S.EXECUTED if tap.option not in {option, ""}:
+                return phrases.second_other(who, at, option, tap.option)
+            case S.AUTHORIZED | S.EXECUTING | S.EXECUTED:
+                return phrases.second_same(who, at)
+            case S.STOOD_DOWN:
+                stood = standing.latest(ev.StoodDown)
+                return phrases.stood_down(stood.why if stood else "", stood.reason if stood else "")
+            case S.DENIED:
+                denied = standing.last(ev.Denied)
+                by = self._name(room, denied.actor.id) if denied else ""
+                return phrases.already_denied(by, hms(denied.at_ms, zone) if denied else "")
+            case S.VALIDATED:
+                return phrases.superseded(standing.service)
+            case _:
+                return phrases.nothing_asked(standing.service)
+
+    def _explain_closed(self, room: Room, standing: Incident, zone: str) -> str:
+        who, at_ms, _ = self._decider(room, standing)
+        closed = hm(standing.entered_ms, zone)
+        resolved = standing.last(ev.Resolved)
+        if resolved and standing.stage is S.RESOLVED and resolved.at_ms == standing.entered_ms:
+            return phrases.closed(standing.service, closed, self._name(room, resolved.actor.id))
+        return phrases.late_solved(standing.service, closed, who, hm(at_ms, zone) if at_ms else "")
+
+    def _decider(self, room: Room, standing: Incident) -> tuple[str, int, str]:
+        """Who authorized, when, and which option; empty where nobody did."""
+        found = standing.authorization
+        return (
+            (self._name(room, found[0].actor.id), found[0].at_ms, found[1].option) if found else ("", 0, "")
+        )
+
+    def _need(self, standing: Incident, option: str) -> int:
+        chosen = self._chosen(standing, option)
+        return Quorum.parse(chosen.approve).needs() if chosen else 1
+
+    def _approvers_text(self, standing: Incident) -> str:
+        validated = standing.latest(ev.Validated)
+        return next((o.approve for o in validated.options if o.approve), "") if validated else ""
+
+    def _wants_second_tap(self, incident: Incident, tap: Tap) -> bool:
+        chosen = self._chosen(incident, tap.option) if incident.request else None
+        return chosen is not None and chosen.risk == "high" and not tap.confirmed
+
+    @staticmethod
+    def _chosen(incident: Incident, option: str) -> ev.Option | None:
+        validated = incident.latest(ev.Validated)
+        return next((o for o in validated.options if o.key == option), None) if validated else None
+
+    async def _ask_in_private(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
+        """High risk: show the exact request in private, where a second tap approves it."""
+        request, service = incident.request, room.people.service(incident.service)
+        chosen = self._chosen(incident, tap.option)
+        action = service.action(chosen.action) if service and chosen else None
+        if not request or not chosen or not action:
+            return await self._why_not(room, person, incident, tap, Refusal("not_open"))
+        html = (
+            f"<b>Second tap: {foreign(chosen.title, 60)} on {incident.service}</b>\n"
+            f"Runs once: <code>POST {foreign(action.webhook, 200)}</code>\n"
+            f"High risk. {foreign(action.impact, 120)}\nUndo: {foreign(action.undo or 'none', 120)}\n"
+            f"<b>Nothing runs without this tap.</b>\n<i>{incident.id} · #{request.seq}</i>"
+        )
+        button = Button(Verb.CONFIRM, f"✅ Approve: {chosen.title}"[:60], request.hash, tap.option, "danger")
+        sent = await self._post(room, person, Answer(plain(html), html=html, rows=((button,),)))
+        return Answer(phrases.second_tap() if sent else phrases.open_the_bot())
+
+    async def confirm(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
+        return await self.approve(
+            room, person, incident, replace(tap, verb=Verb.APPROVE, confirmed=tap.private)
+        )
+
+    async def audit(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
+        return await self._audit(room, person, incident)
+
+    @staticmethod
+    def _name(room: Room, person: str) -> str:
+        found = room.people.person(person)
+        return found.name if found else person
+
+    @staticmethod
+    def _clock(room: Room, person: Person, made: Entry) -> str:
+        return hms(epoch_ms(made.at), str(room.zone(person)))
+
+
+def _ref(made: Entry) -> ev.Ref:
+    return ev.Ref(seq=made.seq, hash=made.hash)
+
+
+VERBS: Mapping[Verb, Handle] = {
+    Verb.APPROVE: Desk.approve,
+    Verb.DENY: Desk.deny,
+    Verb.ACK: Desk.acknowledge,
+    Verb.NOT_INCIDENT: Desk.not_incident,
+    Verb.RESOLVE: Desk.resolve,
+    Verb.ASK_AGAIN: Desk.ask_again,
+    Verb.ESCALATE: Desk.escalate,
+    Verb.CAUSE_RIGHT: Desk.cause_right,
+    Verb.CAUSE_WRONG: Desk.cause_wrong,
+    Verb.CONFIRM: Desk.confirm,
+    Verb.AUDIT: Desk.audit,
+}

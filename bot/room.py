@@ -1,0 +1,117 @@
+"""What belongs to one tenant in this process, and the one who finds the tenant that a message is for."""
+
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from zoneinfo import ZoneInfo
+
+from bot.ports import Address
+from bot.roster import Roster
+from detectors.policy import Policy
+from handlers.charter import Charter, Person
+from handlers.ports import Rulebook
+from ledger.clock import Clock
+from ledger.ledger import Ledger
+from ledger.store import Store
+from ledger.view import epoch_ms
+
+
+@dataclass
+class Room:
+    """One tenant: its ledger, rules and people. *proposed* is the charter in the file, adopted or not."""
+
+    tenant: str
+    ledger: Ledger
+    rulebook: Rulebook
+    roster: Roster
+    store: Store
+    clock: Clock
+    proposed: Charter
+    proposed_policy: Policy
+    moved: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def charter(self) -> Charter | None:
+        """The charter in force, or None before the first adoption."""
+        return self.rulebook.charter(self.ledger.view)
+
+    @property
+    def people(self) -> Charter:
+        """Whose people are asked: the charter in force, or the one proposed while there is none."""
+        return self.charter or self.proposed
+
+    def now_ms(self) -> int:
+        return epoch_ms(self.clock.now())
+
+    def who(self, channel: str, vendor_id: str) -> Person | None:
+        return self.roster.who(self.ledger.view, self.people, channel, vendor_id)
+
+    def zone(self, person: Person | None) -> ZoneInfo:
+        return ZoneInfo((person.timezone if person else None) or self.people.tenant.timezone)
+
+    def local(self, at_ms: int, person: Person | None) -> datetime:
+        """An instant on the reader's own clock."""
+        return datetime.fromtimestamp(at_ms / 1000, self.zone(person))
+
+    def addresses(self) -> list[Address]:
+        """Where cards go: the charter's chats, then each person on call in private."""
+        charter = self.charter
+        if charter is None:
+            return []
+        chats = [
+            Address(
+                "telegram",
+                self.moved.get(str(chat.telegram), str(chat.telegram)),
+                f"chat{n}",
+                topic=chat.topic,
+            )
+            for n, chat in enumerate(charter.chats, 1)
+        ]
+        return chats + [a for p in charter.people if "oncall" in p.roles for a in self.private(p)]
+
+    def private(self, person: Person) -> list[Address]:
+        """Every way to reach *person* alone."""
+        view = self.ledger.view
+        found = ((channel, self.roster.reach(view, person, channel)) for channel in ("telegram", "whatsapp"))
+        return [Address(channel, to, person.id, person.id) for channel, to in found if to]
+
+    async def keep_rules(self) -> None:
+        """Put the texts of the proposed charter and policy where their digests find them."""
+        self.rulebook.add(self.proposed, self.proposed_policy)
+        await self.store.put_text(self.tenant, self.proposed.digest(), self.proposed.text())
+        await self.store.put_text(
+            self.tenant, self.proposed_policy.digest(), self.proposed_policy.canonical()
+        )
+
+    async def keep_words(self, words: str) -> str:
+        """Put what a person typed into the vault. Returns its salted commitment, empty for no words."""
+        if not words.strip():
+            return ""
+        salt, text = secrets.token_hex(16), words.strip()[:1000]
+        found = sha256(f"{salt}:{text}".encode()).hexdigest()
+        await self.store.put_secret_value(self.tenant, found, f"{salt}:{text}")
+        return found
+
+    async def words(self, found: str) -> str:
+        """What was typed, or an empty text where it was erased."""
+        kept = await self.store.get_secret_value(self.tenant, found) if found else None
+        return kept.partition(":")[2] if kept else ""
+
+
+class House:
+    """All tenants of this process."""
+
+    def __init__(self, rooms: Iterable[Room]) -> None:
+        self.rooms: Mapping[str, Room] = {room.tenant: room for room in rooms}
+
+    def of(self, channel: str, chat: str, vendor_id: str) -> list[Room]:
+        """The tenants that a message may be for, the likeliest first: the chat's, then the person's."""
+        by_chat = [r for r in self.rooms.values() if chat in _chats(r)]
+        by_person = [r for r in self.rooms.values() if r not in by_chat and r.who(channel, vendor_id)]
+        return by_chat or by_person
+
+
+def _chats(room: Room) -> set[str]:
+    return {room.moved.get(str(c.telegram), str(c.telegram)) for c in room.people.chats}

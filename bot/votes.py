@@ -1,0 +1,254 @@
+"""What a person's act may append, as pure decisions on the present.
+
+They say who may; the machine says when. Each is made for one person and one incident and returns the event,
+or a Refusal whose `kind` `bot.answer` puts into words. All of them look at the charter in force at that
+moment, never at what a button claims.
+"""
+
+from datetime import datetime
+
+from handlers.charter import Charter, Person, Quorum
+from handlers.ports import Rulebook
+from ledger import events as ev
+from ledger.events import ENGINEER, Act, Event
+from ledger.ledger import Decide, Refusal
+from ledger.machine import ASKABLE, Fact, Incident
+from ledger.view import View, epoch_ms
+
+ACK_MS = 600_000
+
+
+def approve(book: Rulebook, person: Person, incident: str, anchor: str, option: str, act: Act) -> Decide:
+    """A vote for *option* of the request *anchor*: Approved, or Authorized where it meets the quorum.
+
+    An option that runs nothing is a denial with its theory named.
+    """
+
+    def decide(view: View, now: datetime) -> Event | Refusal:
+        found = _request(view, incident, anchor, now)
+        if isinstance(found, Refusal):
+            return found
+        request, validated = found
+        standing, charter = view.incidents[incident], book.charter(view)
+        chosen = next((o for o in validated.options if o.key == option), None)
+        if chosen is None or charter is None or view.rules.charter != validated.charter_digest:
+            return Refusal("no_option" if charter and chosen is None else "charter")
+        refused = _may_not(standing, validated, chosen, person)
+        if refused:
+            return refused
+        if not chosen.action:
+            return ev.Denied(
+                incident_id=incident,
+                decision=f"trust_{chosen.theory.lower()}",
+                reason=f"Trusts theory {chosen.theory}, which runs nothing",
+                theory=chosen.theory,
+                ref=request.ref,
+                act=act,
+            )
+        return _count(standing, request, chosen, person, charter, act)
+
+    return decide
+
+
+def _count(
+    standing: Incident, request: Fact, chosen: ev.Option, person: Person, charter: Charter, act: Act
+) -> Event | Refusal:
+    stood = standing.votes().get(chosen.key, set())
+    if person.id in stood:
+        return Refusal("again")
+    voters = sorted(stood | {person.id})
+    roles = [voter.roles for voter in map(charter.person, voters) if voter]
+    if not Quorum.parse(chosen.approve).met_by(roles):
+        return ev.Approved(
+            incident_id=standing.id,
+            decision=_decision(chosen),
+            reason=f"Approves “{chosen.title}”",
+            option=chosen.key,
+            ref=request.ref,
+            act=act,
+        )
+    return ev.Authorized(
+        incident_id=standing.id,
+        decision=_decision(chosen),
+        reason=f"{chosen.title}: {_trusted(chosen)}",
+        confidence=chosen.confidence,
+        option=chosen.key,
+        theory=chosen.theory,
+        cause=chosen.cause,
+        action=chosen.action,
+        digest=chosen.digest,
+        voters=tuple(voters),
+        ref=request.ref,
+        act=act,
+    )
+
+
+def deny(person: Person, incident: str, anchor: str, act: Act, words: str = "") -> Decide:
+    """Denied, by anybody who could have approved one of its options. *words* is a commitment."""
+
+    def decide(view: View, now: datetime) -> Event | Refusal:
+        found = _request(view, incident, anchor, now)
+        if isinstance(found, Refusal):
+            return found
+        request, validated = found
+        if not _admitted(validated, person):
+            return Refusal("not_entitled")
+        return ev.Denied(
+            incident_id=incident,
+            decision="deny",
+            reason="Denied by a person",
+            words=words,
+            ref=request.ref,
+            act=act,
+        )
+
+    return decide
+
+
+def expire(incident: str) -> Decide:
+    """The deadline has passed: said by policy before a late tap is answered."""
+
+    def decide(view: View, now: datetime) -> Event | Refusal:
+        request = view.incidents[incident].request
+        if request is None:
+            return Refusal("not_open")
+        return ev.Expired(
+            incident_id=incident, decision="expire", reason="Nobody answered in time", ref=request.ref
+        )
+
+    return decide
+
+
+def ask_again(book: Rulebook, person: Person, incident: str, act: Act) -> Decide:
+    """AskedAgain, by anybody who may approve something for this service."""
+
+    def decide(view: View, now: datetime) -> Event | Refusal:
+        standing, charter = view.incidents[incident], book.charter(view)
+        if standing.stage not in ASKABLE:
+            return Refusal("not_askable")
+        service = charter.service(standing.service) if charter else None
+        if service is None or not any(a.quorum.admits(person.roles) for a in service.actions):
+            return Refusal("not_entitled")
+        return ev.AskedAgain(
+            incident_id=incident, decision="ask_again", reason="Asked again by a person", act=act
+        )
+
+    return decide
+
+
+def acknowledge(incident: str, act: Act) -> Decide:
+    def decide(view: View, now: datetime) -> Event | Refusal:
+        if not view.incidents[incident].is_open:
+            return Refusal("closed")
+        return ev.Acknowledged(
+            incident_id=incident,
+            decision="ack",
+            reason="A person is on it",
+            until_ms=epoch_ms(now) + ACK_MS,
+            act=act,
+        )
+
+    return decide
+
+
+def resolve(incident: str, kind: str, act: Act, words: str = "") -> Decide:
+    """A person closes it. *kind* is resolved or not_an_incident."""
+
+    def decide(view: View, now: datetime) -> Event | Refusal:
+        if not view.incidents[incident].is_open:
+            return Refusal("closed")
+        reason = "Closed as not an incident" if kind == "not_an_incident" else "Closed by a person"
+        return ev.Resolved(
+            incident_id=incident, decision=kind, reason=reason, kind=kind, words=words, act=act
+        )
+
+    return decide
+
+
+def feedback(incident: str, right: bool, act: Act) -> Decide:
+    """Whether the theory that was trusted was the cause."""
+
+    def decide(view: View, now: datetime) -> Event | Refusal:
+        found = view.incidents[incident].authorization
+        theory = found[1].theory if found else ""
+        kind = "cause_right" if right else "cause_wrong"
+        return ev.Feedback(
+            incident_id=incident,
+            decision=kind,
+            reason=f"Theory {theory or '-'}",
+            kind=kind,
+            theory=theory,
+            act=act,
+        )
+
+    return decide
+
+
+def escalate(incident: str, to: tuple[str, ...], act: Act) -> Decide:
+    def decide(view: View, now: datetime) -> Event | Refusal:
+        if not view.incidents[incident].is_open:
+            return Refusal("closed")
+        return ev.Escalated(
+            incident_id=incident, decision="escalate", reason="Woken by a person", to=to, act=act
+        )
+
+    return decide
+
+
+def refuse(kind: str, person: str, incident: str, act: Act) -> Decide:
+    """An act that changed nothing, on record. Outside an incident where it named none."""
+
+    def decide(view: View, now: datetime) -> Event | Refusal:
+        known = incident if incident in view.incidents else ""
+        return ev.Refused(
+            incident_id=known,
+            decision="refuse",
+            reason=kind.replace("_", " "),
+            kind=kind,
+            person=person,
+            act=act,
+        )
+
+    return decide
+
+
+def _request(view: View, incident: str, anchor: str, now: datetime) -> tuple[Fact, ev.Validated] | Refusal:
+    request = view.incidents[incident].request
+    if request is None or not request.hash.startswith(anchor) or not isinstance(request.event, ev.Validated):
+        return Refusal("not_open")
+    if epoch_ms(now) >= request.event.deadline_ms:
+        return Refusal("late")
+    return request, request.event
+
+
+def _may_not(
+    standing: Incident, validated: ev.Validated, chosen: ev.Option, person: Person
+) -> Refusal | None:
+    if not (
+        Quorum.parse(chosen.approve).admits(person.roles) if chosen.action else _admitted(validated, person)
+    ):
+        return Refusal("not_entitled", chosen.approve)
+    if person.id in _proposers(standing):
+        return Refusal("own_proposal")
+    return None
+
+
+def _admitted(validated: ev.Validated, person: Person) -> bool:
+    return any(Quorum.parse(option.approve).admits(person.roles) for option in validated.options)
+
+
+def _proposers(standing: Incident) -> set[str]:
+    """Who declared the incident or proposed its action by hand; they do not approve it."""
+    return {
+        fact.actor.id
+        for fact in standing.facts
+        if fact.actor.kind is ENGINEER and isinstance(fact.event, ev.Detected | ev.Proposed)
+    }
+
+
+def _decision(chosen: ev.Option) -> str:
+    return f"trust_{chosen.theory.lower()}" if chosen.theory in {"A", "B"} else "approve"
+
+
+def _trusted(chosen: ev.Option) -> str:
+    return f"theory {chosen.theory}, {chosen.cause}" if chosen.theory in {"A", "B"} else str(chosen.cause)
