@@ -48,7 +48,8 @@ def late_held(late_ms: int, why: str) -> str:
 def late_solved(service: str, recovered_at: str, who: str = "", approved_at: str = "") -> str:
     if not who:
         return f"Nothing to do: {_who(service)} recovered by itself at {recovered_at}. Nothing was run."
-    return f"Nothing to do: {_who(who)} approved at {approved_at} and {_who(service)} recovered at {recovered_at}."
+    ran = f"{_who(who)} approved at {approved_at}"
+    return f"Nothing to do: {ran} and {_who(service)} recovered at {recovered_at}."
 
 
 def closed(service: str, at: str, who: str = "") -> str:
@@ -88,12 +89,13 @@ def deny_after_approve(who: str, at: str) -> str:
 
 def nothing_asked(service: str) -> str:
     """A vote where no request stands."""
-    return f"Nothing is asked of you for {_who(service)} now, and nothing was run. /incident shows where it stands."
+    return f"Nothing is asked for {_who(service)} now, and nothing was run. /incident shows where it stands."
 
 
 def superseded(service: str) -> str:
     """A tap on a request that a newer one replaced."""
-    return f"That was an older request for {_who(service)}, nothing was run. The newest card has the live buttons."
+    older = f"That was an older request for {_who(service)}, nothing was run."
+    return f"{older} The newest card has the live buttons."
 
 
 def not_entitled(approve: str, names: Sequence[str]) -> str:

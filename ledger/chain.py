@@ -187,7 +187,12 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 def receipt(entry: Entry) -> str:
     """The first 80 bits of the hash for people to keep, in Crockford base32: 7F3A-91C2-K0PM-XQ4T."""
-    bits = int(entry.hash[:20], 16)
+    return receipt_of(entry.hash)
+
+
+def receipt_of(digest: str) -> str:
+    """The receipt of the entry whose hash, in hex, is *digest*."""
+    bits = int(digest[:20], 16)
     code = "".join(_CROCKFORD[bits >> shift & 31] for shift in range(75, -1, -5))
     return "-".join(code[at : at + 4] for at in range(0, 16, 4))
 
