@@ -95,6 +95,21 @@ def connect(
     return redis.Redis.from_pool(pool)
 
 
+type Commands = Callable[..., Awaitable[Any]]
+"""Sends one command and returns the server's reply. Raises StoreDown."""
+
+
+def commands(client: redis.Redis) -> Commands:
+    """*client* for keys that are no ledger's: the bot's own (`bot:*`)."""
+    execute: Commands = client.execute_command
+
+    async def call(*command: bytes | str | int) -> Any:
+        with _translated():
+            return await execute(*command)
+
+    return call
+
+
 def _tls(verify: str) -> dict[str, str | bool]:
     match verify.partition(":"):
         case ("full", "", ""):
