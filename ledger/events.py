@@ -266,6 +266,7 @@ class Validated(Event):
     verdict: str = "NONE"
     deadline_ms: int
     charter_digest: str = ""
+    deploy: str = ""
 
 
 class Approved(Event):
