@@ -103,6 +103,10 @@ def leaf_hash(line: bytes) -> bytes:
 def canonical(value: object) -> bytes:
     """The one encoding of *value*. Raises Malformed for what has none: a float, a huge integer."""
     _check_plain(value, 0)
+    return _encoded(value)
+
+
+def _encoded(value: object) -> bytes:
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:
@@ -159,11 +163,12 @@ def parse(line: bytes) -> Entry:
         raise Malformed(f"not JSON: {error}") from None
     if not isinstance(fields, dict) or fields.keys() != FIELDS.keys():
         raise Malformed("not exactly the fields of an entry")
-    if canonical(fields) != line:
+    if _encoded(fields) != line:
         raise Malformed("not in canonical form")
     for name, holds in FIELDS.items():
         if not holds(fields[name]):
             raise Malformed(f"{name} is not what it must be")
+    _check_plain(fields["data"], 1)
     return Entry(**fields, line=line, hash=leaf_hash(line).hex())
 
 
@@ -258,7 +263,7 @@ def _is_text_or_none(value: JSON) -> bool:
 
 
 def _is_seq(value: JSON) -> bool:
-    return type(value) is int and value >= 1
+    return type(value) is int and 1 <= value <= MAX_INT
 
 
 def _is_hash(value: JSON) -> bool:
@@ -311,5 +316,5 @@ FIELDS: Mapping[str, Callable[[JSON], bool]] = {
     "confidence": _is_percent,
     "policy_version": _is_text,
     "ref": _is_ref,
-    "data": lambda value: isinstance(value, dict),
+    "data": lambda value: type(value) is dict,
 }
