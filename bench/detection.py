@@ -288,9 +288,8 @@ def healthy(seeds: int, days: float, tick_s: float) -> int:
         count = sum(one[0] for one in found)
         total += count
         each = 1e6 * sum(one[2] for one in found) / (seeds * days * 86_400 / tick_s)
-        print(
-            f"{shape.name:32} {count:9} {seeds * days:8.1f} {each:8.0f}  {'; '.join(one[1] for one in found if one[1])}"
-        )
+        rules = "; ".join(one[1] for one in found if one[1])
+        print(f"{shape.name:32} {count:9} {seeds * days:8.1f} {each:8.0f}  {rules}")
     print(f"{'together':32} {total:9} {seeds * days * len(SHAPES):8.1f}")
     return total
 

@@ -124,8 +124,7 @@ def _hangs(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
 def _counted(state: ServiceState, row: Row, policy: Policy) -> Iterator[Alarm]:
     share = _hot(state, row, row.rule, "", policy)
     test = state.test(row.rule)
-    mild = share < 3 * row.p1
-    if not share or test.seen_ms < (row.mild_sustain_ms if mild else row.sustain_ms):
+    if not share or test.seen_ms < row.sustain(share):
         return
     yield _count_alarm(state, row, test, "", policy.threshold)
 

@@ -58,12 +58,16 @@ class Row:
     p0: float
     p1: float
     sustain_ms: int
-    mild_sustain_ms: int  # instead of sustain_ms while the share is below three times p1
+    mild_sustain_ms: int  # instead of sustain_ms while the share is mild
 
     @property
     def middle(self) -> float:
         """The share above which the newest requests are on the sick side."""
         return (self.p0 + self.p1) / 2
+
+    def sustain(self, share: float) -> int:
+        """Return how long it must last, in ms, when *share* of the newest requests are bad."""
+        return self.sustain_ms if share >= min(3 * self.p1, 0.5) else self.mild_sustain_ms
 
 
 class Policy(BaseModel):
@@ -99,6 +103,7 @@ class Policy(BaseModel):
     lat_warn_p0_permille: Permille = 100
     lat_warn_p1_permille: Permille = 250
     lat_warn_sustain_ms: Ms = 28_000
+    lat_warn_mild_sustain_ms: Ms = 55_000
     tail_times_milli: Millifold = 5_000
     tail_floor_ms: Ms = 500
     tail_p0_permille: Permille = 5
@@ -190,6 +195,7 @@ class Policy(BaseModel):
                 self.lat_warn_p0_permille,
                 self.lat_warn_p1_permille,
                 self.lat_warn_sustain_ms,
+                self.lat_warn_mild_sustain_ms,
             ),
         )
 

@@ -137,8 +137,10 @@ def hang_limit_ms(state: ServiceState, policy: Policy) -> int:
 
 
 def _hanging(state: ServiceState, tick: Tick, policy: Policy) -> bool:
+    """Return whether more is in flight, and for longer, than is usual; not while that is unknown."""
+    known = tick.n == 0 or bool(state.baseline.minutes)
     crowd = 2 * state.baseline.usual_inflight + policy.min_events
-    return tick.inflight >= crowd and tick.oldest_ms >= hang_limit_ms(state, policy)
+    return known and tick.inflight >= crowd and tick.oldest_ms >= hang_limit_ms(state, policy)
 
 
 def _held(state: ServiceState, tick: Tick, policy: Policy) -> dict[str, int]:

@@ -153,7 +153,7 @@ def _scored(recent: tuple[Sample, ...], points: int, seen: Tick | Missed) -> tup
 
 
 def _quiet(folded: ServiceState, seen: Tick | Missed, *, sick: bool) -> int:
-    """Return the quiet so far. Only watched time counts: a poll that failed, or that we slept through, does not."""
+    """Return the quiet so far. Only watched time counts: a failed poll does not, nor one we slept through."""
     if sick:
         return 0
     return folded.quiet_ms + (0 if isinstance(seen, Missed) else max(0, seen.span_ms))
