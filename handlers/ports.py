@@ -5,11 +5,11 @@ A port raises one error, `PortError`; its adapter translates the vendor's.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from detectors.policy import Policy
 from detectors.verdict import Verdict
-
 from detectors.window import Tick
 from handlers.charter import Charter, Service
 from ledger.events import Cause
@@ -17,12 +17,38 @@ from ledger.view import View
 
 
 class PortError(Exception):
-    """The other side did not do it. `permanent`: trying again will not help."""
+    """The other side did not do it. `permanent`: trying again is no use. `unknown`: it may have done it."""
 
-    def __init__(self, message: str, *, permanent: bool = False, status: int = 0) -> None:
+    def __init__(
+        self, message: str, *, permanent: bool = False, status: int = 0, unknown: bool = False
+    ) -> None:
         super().__init__(message)
         self.permanent = permanent
         self.status = status
+        self.unknown = unknown
+
+
+class Outcome(StrEnum):
+    """What became of a question to a model."""
+
+    ANSWERED = "answered"
+    TIMEOUT = "timeout"
+    OVERLOADED = "overloaded"
+    RATE_LIMITED = "rate_limited"
+    UNAUTHORIZED = "unauthorized"
+    REFUSED = "refused"
+    TRUNCATED = "truncated"
+    MALFORMED = "malformed"
+    UNAVAILABLE = "unavailable"
+    NO_KEY = "no key"
+
+
+class NoOpinion(PortError):
+    """The model gave no usable answer, and why."""
+
+    def __init__(self, outcome: Outcome, message: str = "") -> None:
+        super().__init__(message or str(outcome))
+        self.outcome = outcome
 
 
 class Health(Protocol):
@@ -62,7 +88,7 @@ class Model(Protocol):
     name: str
 
     async def ask(self, brief: Brief) -> Opinion:
-        """What this model thinks. Raises PortError; it may hang, the caller has the deadline."""
+        """What this model thinks. Raises NoOpinion; it may hang, the caller has the deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +97,7 @@ class Call:
 
     url: str
     body: bytes
-    secret: bytes
+    secret: bytes = field(repr=False)
     message_id: str
     timestamp: int
     idempotency_key: str
@@ -90,7 +116,8 @@ class Reply:
 
 class Webhook(Protocol):
     async def post(self, call: Call) -> Reply:
-        """Raises PortError where no answer came; permanent where none may be sought."""
+        """What was answered within 10 s. Raises PortError where nothing was: permanent where nothing may be
+        sent there, unknown where it may have arrived."""
 
 
 class Secrets(Protocol):

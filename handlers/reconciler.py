@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from handlers.ports import PortError
+from ledger.chain import Entry
 from ledger.clock import Clock
-from ledger.ledger import Ledger
+from ledger.ledger import Ledger, Refusal
 from ledger.view import View, epoch_ms
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,9 @@ SWEEP_MS = 1_000
 PAUSE_MS = 50
 """The least time between two runs of the same work, so that a fact that cannot be appended never spins."""
 LONGEST_BACKOFF_MS = 60_000
+
+
+MOVED = Refusal("moved", "This is no longer due.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,15 @@ class Reconciler(Protocol):
 
     async def do(self, work: Work) -> None:
         """Do it and append what came of it. Raises PortError to be asked again later."""
+
+
+def insist(answer: Entry | Refusal) -> None:
+    """Accept what became of a decision. Raises PortError where it must be tried again later.
+
+    A decision that found itself no longer due refuses with MOVED, and that is well.
+    """
+    if isinstance(answer, Refusal) and answer.kind != MOVED.kind:
+        raise PortError(answer.why or answer.kind)
 
 
 class Loop:

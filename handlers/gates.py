@@ -1,0 +1,117 @@
+"""What holds an option back, however sure anybody is of it. Pure.
+
+Each gate looks at one option and says why it may not be asked for now, and until when if that is known.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+from handlers.charter import Action, Charter, Service
+from ledger.events import Held, Option
+from ledger.view import View
+
+RETIRED = "the charter changed and no longer names exactly this"
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What the gates look at. *down*: the service did not answer policy's last polls."""
+
+    view: View
+    now_ms: int
+    charter: Charter
+    service: Service
+    down: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A gate's answer: why not, and until when in epoch ms; 0 where nobody can say."""
+
+    why: str
+    until_ms: int = 0
+
+
+def held(option: Option, present: Present) -> Held | None:
+    """Why *option* may not be asked for, or None. An option that runs nothing passes."""
+    if not option.action:
+        return None
+    action = present.service.action(option.action)
+    if action is None or action.digest(present.service.id) != option.digest:
+        return Held(action=option.action, title=option.title, why=RETIRED)
+    for gate in GATES:
+        closed = gate(action, present)
+        if closed:
+            return Held(action=action.id, title=action.title, why=closed.why, until_ms=closed.until_ms)
+    return None
+
+
+def paused(action: Action, present: Present) -> Closed | None:
+    pause = present.view.paused
+    if pause is None or not present.view.is_paused(present.now_ms):
+        return None
+    return Closed("everything is paused", pause.until_ms)
+
+
+def in_maintenance(action: Action, present: Present) -> Closed | None:
+    until_ms = present.view.maintenance.get(present.service.id, 0)
+    if until_ms <= present.now_ms:
+        return None
+    return Closed(f"{present.service.id} is in maintenance", until_ms)
+
+
+def nobody_may_approve(action: Action, present: Present) -> Closed | None:
+    people = present.charter.people
+    if not present.charter.approvers(action.quorum):
+        return Closed("nobody may approve it")
+    if not action.quorum.met_by(person.roles for person in people):
+        return Closed(f"it needs {action.approve}, and the charter names fewer people")
+    return None
+
+
+def runs_inside_what_is_down(action: Action, present: Present) -> Closed | None:
+    """A dead app cannot restart itself."""
+    if not present.down or action.outside:
+        return None
+    if _origin(action.webhook) != _origin(present.service.health_url):
+        return None
+    return Closed(f"{present.service.id} does not answer, and this would run inside it")
+
+
+def cooling_down(action: Action, present: Present) -> Closed | None:
+    last_ms = max(
+        (
+            run.at_ms
+            for run in present.view.runs
+            if (run.service, run.action) == (present.service.id, action.id)
+        ),
+        default=None,
+    )
+    if last_ms is None or present.now_ms >= last_ms + action.cooldown:
+        return None
+    return Closed(f"it ran less than {_spoken(action.cooldown)} ago", last_ms + action.cooldown)
+
+
+GATES: tuple[Callable[[Action, Present], Closed | None], ...] = (
+    nobody_may_approve,
+    paused,
+    in_maintenance,
+    runs_inside_what_is_down,
+    cooling_down,
+)
+"""In the order in which a person wants to hear of them."""
+
+
+def _origin(address: str) -> tuple[str, str, int]:
+    parts: SplitResult = urlsplit(address)
+    return parts.scheme, (parts.hostname or "").rstrip("."), parts.port or _PORTS.get(parts.scheme, 0)
+
+
+def _spoken(duration_ms: int) -> str:
+    seconds = duration_ms // 1000
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
