@@ -11,6 +11,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
+from typing import NamedTuple
 
 from detectors.policy import Policy, Slow
 from sdk import histogram
@@ -21,8 +22,7 @@ HOUR = 60  # minutes
 REMEMBERED = 6 * HOUR
 
 
-@dataclass(frozen=True, slots=True)
-class Minute:
+class Minute(NamedTuple):
     """What one good minute was like: requests per 1000 s, and the most that was in flight, and its age."""
 
     rps_milli: int

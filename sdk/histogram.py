@@ -60,7 +60,9 @@ def merge(*counts: Mapping[int, int]) -> dict[int, int]:
 
 def above(counts: Mapping[int, int], ns: int) -> int:
     """Return how many values lie in buckets whose midpoint is above *ns*."""
-    return sum(c for i, c in counts.items() if midpoint(i) > ns)
+    at = index(ns)
+    first = at if midpoint(at) > ns else at + 1
+    return sum(c for i, c in counts.items() if i >= first)
 
 
 def of(values: Iterable[int]) -> dict[int, int]:
