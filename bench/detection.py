@@ -1,6 +1,6 @@
 """How long until policy notices, and how often it cries wolf: simulated traffic through the real `judge`.
 
-    python bench/detection.py [--seeds 10] [--days 1] [--tick 5]
+    python -m bench.detection [--seeds 10] [--days 1] [--tick 5]
 
 Requests arrive as a Poisson process and take a log-normal time (median 80 ms, sigma 0.5); one in a thousand
 fails. The service is watched for 40 minutes before the fault, which begins at a random instant of a tick.

@@ -37,6 +37,7 @@ def bernoulli(
     """Return the evidence that the share of bad requests is *p1* and not *p0*, after *k* bad ones of *n*."""
     if n <= 0:
         return before
+    k = min(max(k, 0), n)  # the app at the other end counts, and it is sick
     nats = before.nats + k * log(p1 / p0) + (n - k) * log((1 - p1) / (1 - p0))
     if nats <= 0:
         return NONE

@@ -15,7 +15,7 @@ from detectors import evidence
 from detectors.baseline import Baseline, adopt
 from detectors.evidence import Evidence
 from detectors.policy import Policy
-from detectors.suspects import Readings, readings
+from detectors.suspects import Readings, one_line, readings
 from detectors.window import Gauge, Missed, Tick
 from sdk import histogram
 
@@ -180,7 +180,7 @@ def _routes_tested(state: ServiceState, tick: Tick, policy: Policy) -> dict[str,
     row = policy.rows[0]
     tested = {name: test for name, test in state.tests.items() if "\t" in name}
     for part in sorted(tick.routes, key=lambda part: (-part.n, part.name))[:ROUTES]:
-        name = f"{row.rule}\t{part.name}"
+        name = f"{row.rule}\t{one_line(part.name)}"
         if part.errors or name in tested:
             tested[name] = evidence.bernoulli(
                 tested.get(name, evidence.NONE),

@@ -10,6 +10,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import median
 from typing import Literal
 
@@ -95,6 +96,7 @@ def rank(
     )
 
 
+@lru_cache(maxsize=4096)
 def one_line(text: str) -> str:
     """Return foreign text without control characters, at most 120 characters long."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())

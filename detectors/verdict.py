@@ -29,6 +29,7 @@ __all__ = [
     "judge",
     "new_normal",
     "recovered_because",
+    "rings",
     "should_open",
     "should_recover",
     "suspects",
@@ -113,6 +114,11 @@ def should_recover(verdict: Verdict, policy: Policy) -> bool:
 def worse(was: Severity, verdict: Verdict) -> bool:
     """Return whether an open incident of severity *was* has become worse; it never becomes less severe."""
     return was == "warning" and verdict.severity == "critical"
+
+
+def rings(severity: Severity, policy: Policy) -> bool:
+    """Return whether an incident of *severity* makes a sound when it opens."""
+    return severity == "critical" or policy.warnings_ring
 
 
 def recovered_because(verdict: Verdict) -> str:

@@ -6,29 +6,12 @@
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sdk import histogram
+from sdk.wire import Gauge, Part, merge_parts
 
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One route or one dependency within a tick."""
-
-    name: str
-    n: int
-    errors: int
-    hist: Mapping[int, int]
-    exceptions: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Gauge:
-    """Something that can fill up, such as a connection pool."""
-
-    name: str
-    used: int
-    limit: int
+__all__ = ["Gauge", "Missed", "Part", "Tick", "merge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,30 +61,9 @@ def merge(ticks: Iterable[Tick]) -> Tick:
         hist=histogram.merge(*(tick.hist for tick in found)),
         inflight=sum(tick.inflight for tick in now),
         oldest_ms=max(tick.oldest_ms for tick in now),
-        routes=_merge_parts(part for tick in found for part in tick.routes),
-        dependencies=_merge_parts(part for tick in found for part in tick.dependencies),
+        routes=merge_parts(part for tick in found for part in tick.routes),
+        dependencies=merge_parts(part for tick in found for part in tick.dependencies),
         gauges=_merge_gauges(gauge for tick in now for gauge in tick.gauges),
-    )
-
-
-def _merge_parts(parts: Iterable[Part]) -> tuple[Part, ...]:
-    by_name: dict[str, list[Part]] = {}
-    for part in parts:
-        by_name.setdefault(part.name, []).append(part)
-    return tuple(_merge_part(name, same) for name, same in by_name.items())
-
-
-def _merge_part(name: str, same: list[Part]) -> Part:
-    exceptions: dict[str, int] = {}
-    for part in same:
-        for kind, count in part.exceptions.items():
-            exceptions[kind] = exceptions.get(kind, 0) + count
-    return Part(
-        name,
-        sum(part.n for part in same),
-        sum(part.errors for part in same),
-        histogram.merge(*(part.hist for part in same)),
-        exceptions,
     )
 
 

@@ -11,6 +11,7 @@ from detectors.verdict import (
     judge,
     new_normal,
     recovered_because,
+    rings,
     should_open,
     should_recover,
     worse,
@@ -261,6 +262,27 @@ def test_severity_only_rises_while_an_incident_is_open(warm):
     assert worse("warning", warm.verdict)
     assert not worse("critical", warm.verdict)
     assert not worse("critical", warm.for_s(30, errors=4))
+
+
+def test_warnings_open_incidents_but_ring_only_where_policy_says_so(warm):
+    warm.until_alarm(45, errors=4)
+    assert warm.incident_open
+    assert not rings(warm.verdict.severity, warm.policy)
+    assert rings(warm.verdict.severity, warm.policy.with_overrides({"warnings_ring": True}))
+    assert rings("critical", warm.policy)
+
+
+def test_a_route_with_a_hostile_name_alarms_like_any_other(warm):
+    def routes(errors):
+        return (Part("POST /\tp\n" + "x" * 300, 20, errors, {}, {}), Part("GET /", 80, 0, {}))
+
+    warm.for_s(60, routes=routes(0))
+    warm.until_alarm(30, errors=3, routes=routes(3))
+    warm.for_s(30, errors=3, routes=routes(3))
+    alarm = the(warm.verdict, "errors")
+    assert alarm.subject.startswith("POST / p xxx")
+    assert len(alarm.subject) == 120
+    assert alarm.headline.isprintable()
 
 
 def test_there_is_one_alarm_a_signal_and_the_worst_comes_first(warm):
