@@ -1,0 +1,361 @@
+"""What a person can type, in every channel: one table of commands, one function each.
+
+`/cmd@bot`, `/cmd` and, in WhatsApp, the bare word mean the same. A stranger learns nothing of a tenant.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from bot import auditing
+from bot.adoption import Adoption
+from bot.answer import Desk
+from bot.conversation import Conversation
+from bot.ports import Answer, Said, Tap, Verb
+from bot.room import House, Room
+from bot.tokens import Codes
+from bot.words import hm
+from handlers.charter import Person
+from ledger import events as ev
+from ledger.chain import Entry
+from ledger.events import Actor, Event
+from ledger.ledger import Decide, Refusal
+from ledger.machine import Incident, Stage
+from ledger.view import View
+
+STRANGER = "I do not know you. Ask an admin of your team for a /link code, then send /link CODE."
+STAGE_WORDS: Mapping[Stage, str] = {
+    Stage.DETECTED: "looking",
+    Stage.PROPOSED: "preparing a request",
+    Stage.WITHHELD: "nothing can be offered now",
+    Stage.VALIDATED: "waiting for your approval",
+    Stage.AUTHORIZED: "approved, starting",
+    Stage.DENIED: "denied, still open",
+    Stage.EXPIRED: "nobody answered, nothing was run",
+    Stage.STOOD_DOWN: "approved, then not run",
+    Stage.EXECUTING: "running",
+    Stage.EXECUTED: "ran, checking whether it helped",
+    Stage.WEBHOOK_FAILED: "the webhook failed",
+    Stage.UNKNOWN: "ran or not: unknown, report it with /outcome",
+    Stage.NOT_RECOVERED: "ran and did not help",
+    Stage.INCONCLUSIVE: "ran, no traffic to tell",
+    Stage.RECOVERED: "recovered",
+    Stage.RESOLVED: "closed",
+}
+MOST_LISTED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command as it was typed, by whom, and where."""
+
+    room: Room
+    person: Person
+    said: Said
+    words: str
+
+    @property
+    def zone(self) -> str:
+        return str(self.room.zone(self.person))
+
+    @property
+    def first(self) -> str:
+        return self.words.split(maxsplit=1)[0] if self.words else ""
+
+    @property
+    def rest(self) -> str:
+        return self.words[len(self.first) :].strip()
+
+
+class Commands:
+    """The desk for typed words. *condition* tells how the program itself is, in lines for /status."""
+
+    def __init__(
+        self,
+        house: House,
+        desk: Desk,
+        adoption: Adoption,
+        codes: Codes,
+        conversation: Conversation,
+        condition: Callable[[Room], Sequence[str]],
+    ) -> None:
+        self._house = house
+        self._desk = desk
+        self._adoption = adoption
+        self._codes = codes
+        self._conversation = conversation
+        self._condition = condition
+
+    async def tapped(self, tenant: str, tap: Tap) -> Answer:
+        room = self._house.rooms[tenant]
+        if tap.verb is not Verb.ADOPT:
+            answer = await self._desk.tapped(tenant, tap)
+            await self._ask_why(room, tap, answer)
+            return answer
+        person = room.who(tap.channel, tap.vendor_id)
+        if person is None or not tap.genuine:
+            return await self._desk.refuse(room, "stranger", tap, "Only an admin can adopt a charter.")
+        return await self._adoption.adopt(room, person, tap)
+
+    async def said(self, tenant: str, said: Said) -> Answer | None:
+        """Answer a command or a word that somebody waits for. None where words are not for us."""
+        room = self._house.rooms[tenant]
+        name, words = _parse(said)
+        person = room.who(said.channel, said.vendor_id)
+        if name in {"start", "link"} and words and (person is None or not person_named(room, words)):
+            redeemed = await self._adoption.redeem(room, said.channel, said.vendor_id, words, said.act)
+            return redeemed or Answer("That code is not valid here, or was used. Ask for a new one.")
+        if person is None:
+            return Answer(STRANGER) if name or said.private else None
+        if name in COMMANDS:
+            return await COMMANDS[name].run(self, Order(room, person, said, words))
+        if name:
+            return Answer(f"There is no /{name}. /help lists what there is.")
+        return await self._free(Order(room, person, said, said.text.strip()))
+
+    async def _free(self, order: Order) -> Answer | None:
+        """Words without a command: a reason that was asked for, or RUN 4812 and NO 4812."""
+        head = order.first.upper()
+        if head in {"RUN", "A", "APPROVE"} and order.rest:
+            return await self.approve(_with(order, order.rest))
+        if head in {"NO", "D", "DENY"} and order.rest:
+            return await self.deny(_with(order, order.rest))
+        key = (order.room.tenant, order.said.channel, order.said.vendor_id)
+        step = await self._conversation.feed(key, order.words)
+        if step is None:
+            return Answer("Send status, audit or help.") if order.said.private else None
+        return await self._note(order, step.data.get("incident", ""))
+
+    async def _ask_why(self, room: Room, tap: Tap, answer: Answer) -> None:
+        """After Deny, the next words of that person are the reason."""
+        incident = room.ledger.view.anchored(tap.anchor)
+        if tap.verb is Verb.DENY and answer.ref and incident:
+            key = (room.tenant, tap.channel, tap.vendor_id)
+            await self._conversation.begin("deny_reason", key, {"incident": incident.id})
+
+    async def _note(self, order: Order, incident: str) -> Answer:
+        words = await order.room.keep_words(order.words)
+        made = await self._record(
+            order,
+            lambda v, n: ev.Noted(incident_id=incident, decision="note", words=words, act=order.said.act),
+        )
+        return Answer("Noted, with your name." if not isinstance(made, Refusal) else f"Not noted: {made.why}")
+
+    async def start(self, order: Order) -> Answer:
+        return Answer(
+            f"Hello {order.person.name}. I tell you here when something breaks. /help shows the rest."
+        )
+
+    async def help(self, order: Order) -> Answer:
+        lines = [f"/{name} {command.says}" for name, command in COMMANDS.items()]
+        return Answer("\n".join(lines))
+
+    async def whoami(self, order: Order) -> Answer:
+        roles = ", ".join(order.person.roles) or "no role"
+        return Answer(f"You are {order.person.name} ({order.person.id}): {roles}. Times are in {order.zone}.")
+
+    async def link(self, order: Order) -> Answer:
+        """`/link PERSON CHANNEL`, by an admin: a code that this person sends from that account."""
+        person = person_named(order.room, order.first)
+        if person is None:
+            return Answer("Send /link CODE with the code you were given; an admin sends /link PERSON.")
+        if "admin" not in order.person.roles:
+            return Answer("Only an admin can issue a link code.")
+        channel = order.rest.lower() or "telegram"
+        code = await self._adoption.issue(order.room, person, channel, order.person.id)
+        return Answer(f"{person.name} sends me, from {channel}, within ten minutes:\n/link {code}")
+
+    async def status(self, order: Order) -> Answer:
+        room = order.room
+        lines = [*self._condition(room)]
+        opened = room.ledger.view.open()
+        lines += [_incident_line(i, order.zone) for i in opened[:MOST_LISTED]]
+        if not opened:
+            lines.append("No open incident.")
+        return Answer("\n".join(lines))
+
+    async def incidents(self, order: Order) -> Answer:
+        view = order.room.ledger.view
+        found = sorted(view.incidents.values(), key=lambda i: (i.is_open, i.facts[-1].seq), reverse=True)
+        lines = [_incident_line(i, order.zone) for i in found[:MOST_LISTED]]
+        return Answer("\n".join(lines) or "There was no incident yet.")
+
+    async def incident(self, order: Order) -> Answer:
+        found = self._pick(order)
+        if found is None:
+            return Answer("I know no such incident. /incidents lists them.")
+        return await auditing.incident(order.room, found, order.zone)
+
+    async def audit(self, order: Order) -> Answer:
+        found = order.room.ledger.view.incidents.get(order.first)
+        if order.first and found is None and order.first != "verify":
+            return Answer("I know no such incident. /incidents lists them; /audit alone shows today.")
+        if found:
+            return await auditing.incident(order.room, found, order.zone)
+        return await auditing.today(order.room, order.zone)
+
+    async def approve(self, order: Order) -> Answer:
+        return await self._by_code(order, Verb.APPROVE, "/approve 4812")
+
+    async def deny(self, order: Order) -> Answer:
+        return await self._by_code(order, Verb.DENY, "/deny 4812 reason")
+
+    async def ask(self, order: Order) -> Answer:
+        return await self._about(order, Verb.ASK_AGAIN)
+
+    async def ack(self, order: Order) -> Answer:
+        return await self._about(order, Verb.ACK)
+
+    async def resolve(self, order: Order) -> Answer:
+        return await self._about(order, Verb.RESOLVE)
+
+    async def outcome(self, order: Order) -> Answer:
+        """`/outcome checkout-3 ran|did_not_run words`: what a person found out."""
+        found = order.room.ledger.view.incidents.get(order.first)
+        report, _, words = order.rest.partition(" ")
+        if found is None or report not in {"ran", "did_not_run"}:
+            return Answer("Send /outcome INCIDENT ran, or /outcome INCIDENT did_not_run, and what you saw.")
+        kept = await order.room.keep_words(words)
+        made = await self._record(
+            order,
+            lambda v, n: ev.OutcomeReported(
+                incident_id=found.id,
+                decision=report,
+                reason=f"A person reports: {report.replace('_', ' ')}",
+                outcome=report,
+                words=kept,
+                act=order.said.act,
+            ),
+        )
+        return Answer(
+            f"Not recorded: {made.why}" if isinstance(made, Refusal) else f"On record as #{made.seq}."
+        )
+
+    async def pause(self, order: Order) -> Answer:
+        """The kill switch: nothing executes until /resume. Detection and telling go on."""
+        words = await order.room.keep_words(order.words)
+
+        def decide(view: View, now: datetime) -> Event | Refusal:
+            if view.is_paused(order.room.now_ms()):
+                return Refusal("paused", "it is paused already")
+            return ev.Paused(decision="pause", reason="Paused by a person", words=words, act=order.said.act)
+
+        made = await self._record(order, decide)
+        if isinstance(made, Refusal):
+            return Answer(f"Not changed: {made.why}.")
+        return Answer(f"Paused. Nothing executes until /resume. I go on telling you what breaks. #{made.seq}")
+
+    async def resume(self, order: Order) -> Answer:
+        def decide(view: View, now: datetime) -> Event | Refusal:
+            if view.paused is None:
+                return Refusal("running", "it is not paused")
+            return ev.Resumed(decision="resume", reason="Resumed by a person", act=order.said.act)
+
+        made = await self._record(order, decide)
+        return Answer(f"Not changed: {made.why}." if isinstance(made, Refusal) else f"Resumed. #{made.seq}")
+
+    async def _by_code(self, order: Order, verb: Verb, example: str) -> Answer:
+        if not order.first.isdigit():
+            return Answer(f"Send the code that stands on the card: {example}")
+        room, said = order.room, order.said
+        mine = {order.person.id} | ({_chat_recipient(room, said.chat)} - {""})
+        by = f"{said.channel}:{said.vendor_id}"
+        grant = await self._codes.redeem(room.tenant, by, order.first, mine)
+        if grant is None:
+            tap = _tap(order, verb, "")
+            text = "No open request has that code for you. Nothing was run. The newest card shows the code."
+            return await self._desk.refuse(room, "wrong_code", tap, text, order.person.id)
+        return await self._desk.tapped(room.tenant, _tap(order, verb, grant.anchor, grant.option, order.rest))
+
+    async def _about(self, order: Order, verb: Verb) -> Answer:
+        found = self._pick(order)
+        if found is None:
+            return Answer("Which incident? /incidents lists them; with one open its name is not needed.")
+        words = order.rest if order.first == found.id else order.words
+        tap = _tap(order, verb, found.facts[0].hash, words=words)
+        return await self._desk.tapped(order.room.tenant, tap)
+
+    def _pick(self, order: Order) -> Incident | None:
+        """The incident that was named, or the only open one."""
+        view = order.room.ledger.view
+        opened = view.open()
+        return view.incidents.get(order.first) or (opened[0] if len(opened) == 1 else None)
+
+    @staticmethod
+    async def _record(order: Order, decide: Decide) -> Entry | Refusal:
+        actor = Actor.engineer(order.person.id, order.said.channel)
+        return await order.room.ledger.record(actor, decide)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One row of the menu: what it does in a few words, and what runs."""
+
+    says: str
+    run: Callable[[Commands, Order], Awaitable[Answer]]
+
+
+COMMANDS: Mapping[str, Command] = {
+    "status": Command("how everything is, and how I am", Commands.status),
+    "incidents": Command("what is open, and the newest closed", Commands.incidents),
+    "incident": Command("one incident: /incident checkout-3", Commands.incident),
+    "audit": Command("the ledger of today, or /audit checkout-3", Commands.audit),
+    "approve": Command("approve by the card's code: /approve 4812", Commands.approve),
+    "deny": Command("deny by the card's code: /deny 4812 reason", Commands.deny),
+    "ask": Command("ask again, with fresh numbers", Commands.ask),
+    "ack": Command("I am on it: no more calls for ten minutes", Commands.ack),
+    "resolve": Command("close an incident", Commands.resolve),
+    "outcome": Command("report what happened: /outcome checkout-3 ran", Commands.outcome),
+    "pause": Command("nothing executes until /resume", Commands.pause),
+    "resume": Command("ends /pause", Commands.resume),
+    "whoami": Command("who I think you are", Commands.whoami),
+    "link": Command("link an account with a code", Commands.link),
+    "help": Command("this list", Commands.help),
+    "start": Command("say hello", Commands.start),
+}
+
+
+def person_named(room: Room, words: str) -> Person | None:
+    """The person whose charter id or name *words* is."""
+    wanted = words.split(maxsplit=1)[0].lower() if words else ""
+    return next((p for p in room.people.people if wanted in {p.id, p.name.lower()}), None)
+
+
+def _parse(said: Said) -> tuple[str, str]:
+    """The command and its words; an empty command for free words. WhatsApp knows bare words too."""
+    head, _, words = said.text.strip().partition(" ")
+    if head.startswith("/"):
+        return head[1:].partition("@")[0].lower(), words.strip()
+    bare = head.lower()
+    if said.channel == "whatsapp" and bare in COMMANDS and bare not in {"approve", "deny"}:
+        return bare, words.strip()
+    return "", said.text.strip()
+
+
+def _with(order: Order, words: str) -> Order:
+    return replace(order, words=words)
+
+
+def _tap(order: Order, verb: Verb, anchor: str, option: str = "", words: str = "") -> Tap:
+    said = order.said
+    return Tap(
+        said.channel,
+        said.vendor_id,
+        said.chat,
+        verb,
+        anchor,
+        said.act,
+        option,
+        words=words,
+        private=said.private,
+    )
+
+
+def _chat_recipient(room: Room, chat: str) -> str:
+    return next((a.recipient for a in room.addresses() if a.to == chat and not a.person), "")
+
+
+def _incident_line(incident: Incident, zone: str) -> str:
+    mark = "🔴" if incident.is_open else "✅"
+    since = hm(incident.opened_ms, zone)
+    return f"{mark} {incident.id} since {since}: {incident.reading.headline}. {STAGE_WORDS[incident.stage]}."
