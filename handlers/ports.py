@@ -51,9 +51,17 @@ class NoOpinion(PortError):
         self.outcome = outcome
 
 
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """What one poll brought, and the *cursor* from which the next one goes on; 0 is a first poll."""
+
+    tick: Tick
+    cursor: int
+
+
 class Health(Protocol):
-    async def poll(self, charter: Charter, service: Service, since_ms: int) -> Tick:
-        """The requests that ended since *since_ms*. Raises PortError."""
+    async def poll(self, charter: Charter, service: Service, cursor: int, now_ms: int) -> Polled:
+        """The requests that ended since *cursor*. Raises PortError."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,9 @@ class Ledger:
         """Call *listener* after each change of the view. A hint: it may be called once for many entries."""
         self._listeners.append(listener)
 
+    def now(self) -> datetime:
+        return self._clock.now()
+
     async def record(self, actor: Actor, decide: Decide) -> Entry | Refusal:
         """Append what *decide* makes of the present, once it is durable, or say why nothing was appended.
 

@@ -1,4 +1,4 @@
-"""Entries as the rows that `/audit` prints and exports: names and types of the accounting ledger they come from."""
+"""Entries as the rows that `/audit` prints and exports, in the names and types of an accounting ledger."""
 
 from typing import TypedDict
 

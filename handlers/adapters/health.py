@@ -1,0 +1,137 @@
+"""Reads the health address of a monitored app: one pooled client a tenant, two seconds, four megabytes.
+
+Our SDK answers slots, which add up exactly. What another tool answers, `alertengine` makes into a tick.
+Whatever else comes back (an error page, a huge body, NaN) is a missed poll with its reason, never a guess.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+
+import aiohttp
+
+from detectors.window import Tick
+from handlers.adapters import alertengine
+from handlers.adapters.addresses import Addresses
+from handlers.charter import Charter, Service
+from handlers.ports import Polled, PortError, Secrets
+from sdk import wire
+
+TIMEOUT_S = 2.0
+MOST_BYTES = 4 * 1024 * 1024
+FIRST_SLOTS = 5
+"""How many seconds of its past a service is asked for when we meet it."""
+
+
+class HttpHealth:
+    """`handlers.ports.Health` over HTTP."""
+
+    def __init__(self, secrets: Secrets, connections: int = 64) -> None:
+        self._secrets = secrets
+        self._connections = connections
+        self._sessions: dict[str, tuple[tuple[str, ...], aiohttp.ClientSession]] = {}
+        self._rivals = alertengine.Memory()
+
+    async def close(self) -> None:
+        for _, session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
+
+    async def poll(self, charter: Charter, service: Service, cursor: int, now_ms: int) -> Polled:
+        """What ended since *cursor*. Raises PortError with the reason in a few words."""
+        session = await self._session(charter)
+        headers = self._headers(service)
+        answer = await _get(session, service.health_url, headers, {"format": "slots", "since": str(cursor)})
+        if answer.get("schema") == wire.SCHEMA:
+            return _from_slots(answer, cursor, now_ms)
+        history_url = alertengine.history_url(service.health_url)
+        history = await _get(session, history_url, headers, {"last_n_buckets": "2"})
+        key = f"{charter.tenant.id}/{service.id}"
+        return Polled(self._rivals.tick(key, answer, history, now_ms), now_ms // 1000)
+
+    def _headers(self, service: Service) -> dict[str, str]:
+        token = self._secrets.get(service.token_env) if service.token_env else None
+        return {"Authorization": f"Bearer {token.decode()}"} if token else {}
+
+    async def _session(self, charter: Charter) -> aiohttp.ClientSession:
+        """The tenant's own client: a kept connection is not judged again, so tenants never share one."""
+        name, networks = charter.tenant.id, charter.tenant.allow_networks
+        kept = self._sessions.get(name)
+        if kept and kept[0] == networks:
+            return kept[1]
+        if kept:
+            await kept[1].close()
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                resolver=Addresses(networks), limit=self._connections, use_dns_cache=False
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
+        self._sessions[name] = networks, session
+        return session
+
+
+async def _get(
+    session: aiohttp.ClientSession, url: str, headers: Mapping[str, str], query: Mapping[str, str]
+) -> dict[str, object]:
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            async with session.get(url, headers=headers, params=query, allow_redirects=False) as response:
+                if response.status != 200:
+                    raise PortError(f"answered {response.status}", status=response.status)
+                return _object(await _capped(response))
+    except TimeoutError:
+        raise PortError(f"gave no answer within {TIMEOUT_S:g} s") from None
+    except (aiohttp.ClientError, OSError) as error:
+        raise PortError(f"could not be reached ({type(error).__name__})") from None
+
+
+async def _capped(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MOST_BYTES:
+            raise PortError(f"answered more than {MOST_BYTES // 1024 // 1024} MB")
+    return bytes(body)
+
+
+def _object(body: bytes) -> dict[str, object]:
+    try:
+        parsed: object = json.loads(body, parse_constant=_no_such_number)
+    except (ValueError, RecursionError):
+        raise PortError("answered something that is not JSON") from None
+    if not isinstance(parsed, dict):
+        raise PortError("answered JSON that is not an object")
+    return parsed
+
+
+def _no_such_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def _from_slots(answer: Mapping[str, object], cursor: int, now_ms: int) -> Polled:
+    try:
+        snapshot = wire.parse(answer)
+    except wire.Malformed as malformed:
+        raise PortError(f"answered slots that are none: {malformed}") from None
+    newest = snapshot.now_ms // 1000 - 1
+    oldest = max(cursor, newest - (wire.MAX_SLOTS if cursor else FIRST_SLOTS))
+    if cursor > newest + 1:  # the app's clock was set back: begin again
+        oldest = newest - FIRST_SLOTS
+    merged = wire.merge_slots(slot for slot in snapshot.slots if oldest < slot.t <= newest)
+    tick = Tick(
+        at_ms=now_ms,
+        span_ms=max(0, newest - oldest) * 1000,
+        n=merged.n,
+        errors=merged.errors,
+        client_errors=merged.client_errors,
+        aborted=merged.aborted,
+        hist=merged.hist,
+        inflight=snapshot.inflight,
+        oldest_ms=snapshot.oldest_ms,
+        routes=merged.routes,
+        dependencies=merged.dependencies,
+        gauges=snapshot.saturation,
+    )
+    return Polled(tick, max(newest, cursor) if cursor <= newest + 1 else newest)

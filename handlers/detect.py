@@ -1,0 +1,240 @@
+"""Policy's voice in the ledger: folds what polls bring, and opens, worsens, reopens and closes incidents.
+
+1. One incident a service. Its severity only rises; after a quiet minute it closes; within ten it reopens.
+2. What a person closed opens again only where it was quiet in between, or is worse than it was.
+3. When more than half of at least three services stop answering at once, that is one card about the network
+   in between, and no action is offered for it.
+4. The folded state is kept outside the process: a restart neither forgets nor pages again.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from detectors.policy import Policy
+from detectors.suspects import Suspect as Ranked
+from detectors.verdict import ServiceState, Verdict, judge, should_open, should_recover, suspects, worse
+from detectors.window import Missed, Tick
+from handlers.ports import Rulebook
+from handlers.readings import reading_of
+from ledger import events as ev
+from ledger.events import Actor, Event, Reading, Suspect
+from ledger.ledger import Decide, Ledger, Refusal
+from ledger.machine import IN_HAND, Incident, Stage
+from ledger.view import View, epoch_ms
+
+NETWORK = "network"
+"""The service that stands for what lies between us and all the others."""
+LENSES = {
+    "gauge": "A", "route_latency": "A", "dependency_latency": "B", "exception": "B", "route_errors": "B",
+    "dependency_errors": "B", "commit": "B",
+}  # fmt: skip
+NOTHING = Refusal("nothing")
+
+
+class States(Protocol):
+    """Where folded states outlive the process: a text a service."""
+
+    async def load(self, tenant: str) -> Mapping[str, str]: ...
+
+    async def save(self, tenant: str, states: Mapping[str, str]) -> None: ...
+
+
+@dataclass(slots=True)
+class Seen:
+    """What is known of one service now."""
+
+    state: ServiceState
+    verdict: Verdict | None = None
+    cursor: int = 0
+    missed: int = 0
+
+
+@dataclass
+class Detect:
+    """Detection for one tenant. It is the `Watch` port that other handlers ask."""
+
+    ledger: Ledger
+    rulebook: Rulebook
+    seen: dict[str, Seen] = field(default_factory=dict)
+    dirty: set[str] = field(default_factory=set)
+
+    def verdict(self, tenant: str, service: str) -> Verdict | None:
+        found = self.seen.get(service)
+        return found.verdict if found else None
+
+    def reachable(self, tenant: str, service: str) -> bool:
+        found = self.seen.get(service)
+        return found is None or found.missed == 0
+
+    def deploy(self, tenant: str, service: str) -> str:
+        return ""
+
+    def cursor(self, service: str) -> int:
+        found = self.seen.get(service)
+        return found.cursor if found else 0
+
+    async def see(self, service: str, what: Tick | Missed, cursor: int) -> None:
+        """Fold one poll's result and append what policy says of it, if anything."""
+        view = self.ledger.view
+        policy = self.rulebook.policy(view)
+        kept = self.seen.get(service) or Seen(ServiceState.fresh(policy))
+        opened = view.open_for(service) is not None
+        state, verdict = judge(kept.state, what, policy, open_incident=opened)
+        missed = kept.missed + 1 if isinstance(what, Missed) else 0
+        self.seen[service] = Seen(state, verdict, cursor, missed)
+        self.dirty.add(service)
+        if self._network_is_gone(verdict):
+            return await self._say(network_down(self._reading_of_network()))
+        if view.open_for(NETWORK) and not self._most_are_missed():
+            await self._say(network_back(self._reading_of_network()))
+        reading = reading_of(service, verdict, self.deploy(self.ledger.tenant, service))
+        found = tuple(_suspect(one) for one in suspects(state, verdict)) if verdict.alarms else ()
+        return await self._say(detect(service, verdict, reading, found, policy))
+
+    async def restore(self, states: States) -> None:
+        """Take up the states of the process before. A state that cannot be read starts fresh."""
+        for service, text in (await states.load(self.ledger.tenant)).items():
+            try:
+                kept = json.loads(text)
+                self.seen[service] = Seen(ServiceState.load(kept["state"]), cursor=int(kept["cursor"]))
+            except (ValueError, KeyError, TypeError, ValidationError):
+                continue
+
+    async def keep(self, states: States) -> None:
+        """Save what has changed since the last time."""
+        changed, self.dirty = self.dirty, set()
+        texts = {
+            name: json.dumps({"state": self.seen[name].state.dump(), "cursor": self.seen[name].cursor})
+            for name in changed
+            if name in self.seen
+        }
+        if texts:
+            await states.save(self.ledger.tenant, texts)
+
+    def forget_all_but(self, services: Collection[str]) -> None:
+        """The charter names these services now; what others did counts no more."""
+        self.seen = {name: seen for name, seen in self.seen.items() if name in services}
+
+    def relearn(self, service: str, policy: Policy) -> None:
+        """A person says: this is the new normal."""
+        self.seen[service] = Seen(ServiceState.fresh(policy))
+
+    async def _say(self, decide: Decide) -> None:
+        """Append, if there is anything to say: asked of the present first, which costs no call."""
+        now = self.ledger.now()
+        if not isinstance(decide(self.ledger.view, now), Refusal):
+            await self.ledger.record(Actor.policy(), decide)
+
+    def _most_are_missed(self) -> bool:
+        missed = sum(1 for one in self.seen.values() if one.missed)
+        return len(self.seen) >= 3 and 2 * missed > len(self.seen)
+
+    def _network_is_gone(self, verdict: Verdict) -> bool:
+        unreachable = any(alarm.signal == "unreachable" for alarm in verdict.alarms)
+        return unreachable and self._most_are_missed()
+
+    def _reading_of_network(self) -> Reading:
+        missed = sum(1 for one in self.seen.values() if one.missed)
+        text = f"{missed} of {len(self.seen)} services do not answer. It may be our own network."
+        return Reading(
+            service=NETWORK,
+            rule="network",
+            signal="unreachable",
+            severity="critical",
+            headline=f"{missed} of {len(self.seen)} services do not answer",
+            explanation=text,
+        )
+
+
+def detect(
+    service: str, verdict: Verdict, reading: Reading, found: tuple[Suspect, ...], policy: Policy
+) -> Decide:
+    """What policy appends for *verdict*: Detected, Reopened, Worsened, Recovered, or nothing."""
+
+    def decide(view: View, now: datetime) -> Event | Refusal:
+        standing = view.open_for(service)
+        if standing is not None:
+            return _while_open(standing, verdict, reading, found, policy)
+        if not should_open(verdict):
+            return NOTHING
+        before = view.newest_for(service)
+        if before and _is_recent(before, policy, epoch_ms(now)):
+            return _reopened(before, reading, found) if _may_reopen(before, reading) else NOTHING
+        return ev.Detected(
+            incident_id=view.next_incident_id(service),
+            decision="open",
+            reason=reading.headline,
+            reading=reading,
+            suspects=found,
+        )
+
+    return decide
+
+
+def network_down(reading: Reading) -> Decide:
+    def decide(view: View, now: datetime) -> Event | Refusal:
+        if view.open_for(NETWORK):
+            return NOTHING
+        name = view.next_incident_id(NETWORK)
+        return ev.Detected(incident_id=name, decision="open", reason=reading.headline, reading=reading)
+
+    return decide
+
+
+def network_back(reading: Reading) -> Decide:
+    def decide(view: View, now: datetime) -> Event | Refusal:
+        standing = view.open_for(NETWORK)
+        if standing is None:
+            return NOTHING
+        return ev.Recovered(
+            incident_id=standing.id, decision="close", reason="The services answer again", after=reading
+        )
+
+    return decide
+
+
+def _while_open(
+    standing: Incident, verdict: Verdict, reading: Reading, found: tuple[Suspect, ...], policy: Policy
+) -> Event | Refusal:
+    by_policy = standing.opened.origin == "policy"
+    if by_policy and should_recover(verdict, policy) and standing.stage not in IN_HAND:
+        return ev.Recovered(
+            incident_id=standing.id, decision="close", reason=reading.explanation, after=reading
+        )
+    if verdict.alarms and standing.reading.severity == "warning" and worse("warning", verdict):
+        return ev.Worsened(
+            incident_id=standing.id,
+            decision="worsen",
+            reason=reading.headline,
+            reading=reading,
+            suspects=found,
+        )
+    return NOTHING
+
+
+def _is_recent(before: Incident, policy: Policy, now_ms: int) -> bool:
+    return now_ms - before.entered_ms < policy.reopen_ms
+
+
+def _may_reopen(before: Incident, reading: Reading) -> bool:
+    if before.stage is Stage.RECOVERED or before.last(ev.Resolved) is None:
+        return True
+    quiet_between = reading.since_ms > before.entered_ms
+    return quiet_between or (before.reading.severity == "warning" and reading.severity == "critical")
+
+
+def _reopened(before: Incident, reading: Reading, found: tuple[Suspect, ...]) -> Event:
+    return ev.Reopened(
+        incident_id=before.id, decision="reopen", reason=reading.headline, reading=reading, suspects=found
+    )
+
+
+def _suspect(one: Ranked) -> Suspect:
+    return Suspect(
+        id=one.id, kind=one.kind, name=one.component, text=one.text, lens=LENSES.get(one.kind, "AB")
+    )
