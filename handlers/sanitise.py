@@ -46,7 +46,7 @@ def clean(text: str, cap: int = CAP) -> str:
     line = _visible(text)
     while (bare := _ADDRESS.sub(LINK, line)) != line:
         line = bare
-    line = " ".join(line.translate(_MARKUP).split())
+    line = " ".join(line.translate(_MARKUP).replace("...", "…").split())  # NFKC spells the ellipsis out
     return line if len(line) <= cap else line[: cap - 1].rstrip() + "…"
 
 
