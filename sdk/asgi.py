@@ -81,7 +81,7 @@ class Beside:
         await (own or self._app)(scope, receive, send)
 
 
-def install(app: Any, middleware: type, *args: object) -> Any:
+def install(app: Any, middleware: Callable[..., App], *args: object) -> Any:
     """Return *app* inside *middleware*: added in place where the framework can, wrapped otherwise."""
     if hasattr(app, "add_middleware"):
         app.add_middleware(middleware, *args)

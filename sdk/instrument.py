@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import asgi
-from .middleware import Meter
+from .middleware import meter
 from .monitor import Monitor
 from .recovery import Recovery
 from .window import Window
@@ -30,5 +30,5 @@ def instrument(
     monitor = Monitor(service, window, token)
     own = recovery.endpoints if recovery is not None else {}
     own[health_path] = monitor.answer
-    monitor.app = asgi.install(app, Meter, window, own)
+    monitor.app = asgi.install(app, meter, window, own)
     return monitor

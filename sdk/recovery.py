@@ -93,7 +93,7 @@ class Recovery:
         return register
 
     def install(self, app: Any) -> Any:
-        """Serve POST {prefix}/{action} beside *app*, where ``instrument`` is not used; return the app to serve."""
+        """Answer the actions beside *app*, where ``instrument`` does not; return the app to serve."""
         return asgi.install(app, asgi.Beside, self.endpoints)
 
     async def _endpoint(self, action: str, scope: Scope, receive: Receive, send: Send) -> None:

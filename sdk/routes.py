@@ -37,14 +37,13 @@ NOTHING: Mapping[str, object] = {}
 
 
 def _template(scope: Scope) -> str | None:
-    route = scope.get("route") or _route_of(scope)
-    if route is None:
-        return None
-    effective = context(scope)
-    served = getattr(effective, "starlette_route", None) or effective or route
     mounted = _mounts(_routes(scope.get("router")), _below(scope))
-    path = "" if hasattr(served, "routes") else getattr(served, "path", None)
-    return None if path is None else (mounted + path or "/")
+    effective = context(scope)
+    served = (
+        getattr(effective, "starlette_route", None) or effective or scope.get("route") or _route_of(scope)
+    )
+    path = "" if hasattr(served, "routes") else getattr(served, "path", "")
+    return mounted + path or ("/" if served is not None else None)
 
 
 def _route_of(scope: Scope) -> object | None:
