@@ -41,9 +41,11 @@ def shop(tmp_path):
             raise TimeoutError
         return {"paid": order}
 
+    app.state.mended = asyncio.Event()
+
     @app.get("/hang")
     async def hang():
-        await asyncio.Event().wait()
+        await app.state.mended.wait()
 
     @recovery.action("restart_workers")
     def restart():
@@ -76,8 +78,8 @@ async def test_what_happened_over_http_is_what_a_poller_decodes(tmp_path):
         await until(lambda: monitor.snapshot().inflight == 1)
         monitor._window.turn()
         told = await poll(http)
-        hanging.cancel()
-        await until(lambda: monitor.snapshot().inflight == 0 or hanging.cancelled())
+        app.state.mended.set()
+        (await hanging).close()
         merged = wire.merge_slots(told.slots)
         assert (told.service, told.inflight, told.workers) == ("shop", 1, 1)
         assert (merged.n, merged.errors, merged.client_errors) == (21, 5, 1)
