@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from bot.ports import Address
@@ -16,6 +17,14 @@ from ledger.clock import Clock
 from ledger.ledger import Ledger
 from ledger.store import Store
 from ledger.view import epoch_ms
+
+
+class Charters(Protocol):
+    """Where the full charters that were adopted are kept, contacts included, by digest."""
+
+    async def keep(self, charter: Charter) -> None: ...
+
+    async def find(self, tenant: str, digest: str) -> Charter | None: ...
 
 
 @dataclass
@@ -30,6 +39,7 @@ class Room:
     clock: Clock
     proposed: Charter
     proposed_policy: Policy
+    charters: Charters
     moved: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -80,6 +90,7 @@ class Room:
     async def keep_rules(self) -> None:
         """Put the texts of the proposed charter and policy where their digests find them."""
         self.rulebook.add(self.proposed, self.proposed_policy)
+        await self.charters.keep(self.proposed)
         await self.store.put_text(self.tenant, self.proposed.digest(), self.proposed.text())
         await self.store.put_text(
             self.tenant, self.proposed_policy.digest(), self.proposed_policy.canonical()

@@ -155,6 +155,9 @@ class Rulebook:
         self._charters[charter.digest()] = charter
         self._policies[policy.digest()] = policy
 
+    def knows(self, charter: str, policy: str) -> bool:
+        return charter in self._charters and policy in self._policies
+
     def charter(self, view: View) -> Charter | None:
         """The charter in force, or None while none was adopted or its text is not known here."""
         return self._charters.get(view.rules.charter)

@@ -1,0 +1,80 @@
+"""How Countersign itself is, in the few lines that /status begins with and that /readyz and /metrics read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bot.adoption import Adoption
+from bot.room import Room
+from detectors.mode import Mode, mode
+from handlers.detect import Detect
+from handlers.poll import Poller
+from ledger.store import Durability
+
+
+@dataclass(slots=True)
+class Condition:
+    """What is known of one tenant's work in this process. *asks_models* is false without a key."""
+
+    room: Room
+    detect: Detect
+    poller: Poller
+    adoption: Adoption
+    asks_models: bool
+    sends_failed: bool = False
+    charter_mistake: str = ""
+
+    @property
+    def mode(self) -> Mode:
+        """NORMAL, DEGRADED or EMERGENCY, from Redis, sending and polling."""
+        ledger = self.room.ledger
+        missed = [seen for seen in self.detect.seen.values() if seen.missed]
+        polls_ok = (
+            not self.detect.seen or 2 * len(missed) < len(self.detect.seen) or len(self.detect.seen) < 3
+        )
+        return mode(redis_ok=not ledger.away_since_ms, sends_ok=not self.sends_failed, polls_ok=polls_ok)
+
+    def lines(self) -> Sequence[str]:
+        """One line each: mode and ledger, what is in force, models, services, a pause."""
+        room = self.room
+        found = [f"{self.mode}. {self._ledger()}", self._rules()]
+        if not self.asks_models:
+            found.append("No model is asked: policy names the action (ANTHROPIC_API_KEY is not set).")
+        found += self._services()
+        if room.ledger.view.is_paused(room.now_ms()):
+            found.append("⏸ Paused: nothing executes until /resume.")
+        if self.charter_mistake:
+            found.append(f"⚠️ The charter's file is wrong; the old one stays in force. {self.charter_mistake}")
+        return found
+
+    def _ledger(self) -> str:
+        ledger = self.room.ledger
+        if ledger.sealed:
+            return f"⚠️ The ledger is sealed: {ledger.sealed} Nothing executes until a person looks."
+        if ledger.away_since_ms:
+            return "⚠️ The ledger cannot be reached. Nothing executes until it can."
+        kept = ledger.durability
+        if kept is Durability.DURABLE:
+            return f"Ledger: {ledger.view.head.seq} entries, each on disk before it counts."
+        return f"⚠️ Ledger: {ledger.view.head.seq} entries. {kept.sentence}"
+
+    def _rules(self) -> str:
+        rules = self.room.ledger.view.rules
+        if not rules.charter:
+            return "⚠️ No charter is in force: nothing is watched. An admin sends the console's code."
+        if self.adoption.pending(self.room):
+            return f"Policy {rules.label}. ⚠️ A changed charter waits for an admin's Adopt."
+        return f"Policy {rules.label}, charter {rules.charter[:8]}."
+
+    def _services(self) -> list[str]:
+        charter = self.room.charter
+        return [self._service(service.id) for service in charter.services] if charter else []
+
+    def _service(self, name: str) -> str:
+        seen = self.detect.seen.get(name)
+        if seen is None or seen.verdict is None:
+            return f"{name}: not seen yet"
+        if seen.missed:
+            return f"{name}: does not answer, {seen.missed} polls missed"
+        numbers, score = seen.verdict.numbers, seen.verdict.score
+        rate = f"{numbers.rps_milli / 1000:.1f} req/s, {numbers.error_permille / 10:g} % errors"
+        return f"{name}: {score}/100, {rate}, p95 {numbers.p95_ms} ms"
