@@ -34,6 +34,7 @@ SEGMENT = 65_536
 CHANNEL = "led:changes"
 LIBRARY = "countersign"
 OLDEST_SERVER = 7
+DURABLE_SETTINGS = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 FUNCTION = """#!lua name=countersign
 -- KEYS: checkpoint, segment of the expected entry, segments to write to
 -- ARGV: expected seq, expected hash, segment size, most missed, channel, tenant, note, elements
@@ -96,11 +97,11 @@ def connect(
 
 
 type Commands = Callable[..., Awaitable[Any]]
-"""Sends one command and returns the server's reply. Raises StoreDown."""
+"""Sends one command and returns the server's reply, which redis-py does not type. Raises StoreDown."""
 
 
 def commands(client: redis.Redis) -> Commands:
-    """*client* for keys that are no ledger's: the bot's own (`bot:*`)."""
+    """What the store sends its commands with; also for keys that are no ledger's, the bot's own (`bot:*`)."""
     execute: Commands = client.execute_command
 
     async def call(*command: bytes | str | int) -> Any:
@@ -126,7 +127,7 @@ class RedisStore:
 
     def __init__(self, client: redis.Redis, *, declared: bool = False, segment: int = SEGMENT) -> None:
         self._redis = client
-        self._execute: Callable[..., Awaitable[Any]] = client.execute_command
+        self._call = commands(client)
         self._declared = declared
         self._size = segment
         self._full: dict[str, int] = {}
@@ -188,14 +189,17 @@ class RedisStore:
         return entry
 
     async def durability(self) -> Durability:
-        try:
-            answer = await self._call("CONFIG", "GET", *_DURABLE)
-        except _Refused:
-            answer = None
-        settings = _pairs(answer)
-        if settings.keys() < _DURABLE.keys():
+        settings = await self.settings()
+        if settings.keys() < DURABLE_SETTINGS.keys():
             return Durability.DECLARED if self._declared else Durability.UNVERIFIED
-        return Durability.DURABLE if settings == _DURABLE else Durability.NOT_DURABLE
+        return Durability.DURABLE if settings == DURABLE_SETTINGS else Durability.NOT_DURABLE
+
+    async def settings(self) -> dict[str, str]:
+        """The server's settings that `DURABLE_SETTINGS` names, or as many as it lets us see."""
+        try:
+            return _pairs(await self._call("CONFIG", "GET", *DURABLE_SETTINGS))
+        except _Refused:
+            return {}
 
     async def load_functions(self) -> None:
         """Load the FUNCTION if the server has another or none. For the deploy user; safe to repeat.
@@ -211,14 +215,15 @@ class RedisStore:
         listed = await self._call("FUNCTION", "LIST", "LIBRARYNAME", LIBRARY, "WITHCODE")
         return any(_pairs(library).get("library_code") == FUNCTION for library in listed)
 
-    async def check_version(self) -> None:
-        """Raises StoreDown, with a sentence, for a server older than Redis 7."""
+    async def check_version(self) -> str:
+        """The server's version. Raises StoreDown, with a sentence, if it is older than Redis 7."""
         version = await self._version()
         if int(version.split(".")[0].split()[0]) < OLDEST_SERVER:
             raise StoreDown(
                 f"The server is Redis {version}; the ledger needs Redis 7 or Valkey, for FUNCTIONs that "
                 f"survive a restart. Point REDIS_URL at a newer one, or unset it to use the embedded Valkey."
             )
+        return version
 
     async def _version(self) -> str:
         try:
@@ -253,11 +258,6 @@ class RedisStore:
         finally:
             await listener.aclose()
 
-    async def _call(self, *command: bytes | str | int) -> Any:
-        """The server's reply, which redis-py does not type. It stays in this file."""
-        with _translated():
-            return await self._execute(*command)
-
     def _append_keys(self, tenant: str, seq: int, count: int) -> list[str]:
         expected = max(seq - 1, 0) // self._size
         written = range(seq // self._size, (seq + count - 1) // self._size + 1)
@@ -284,9 +284,6 @@ def _advice(error: str) -> str:
     if "Function not found" in error:
         return "Redis has no function ledger_append. Run `python -m bot release` once."
     return f"Redis refused: {error}"
-
-
-_DURABLE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 
 
 def _key(tenant: str, name: str) -> str:
