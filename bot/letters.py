@@ -1,0 +1,213 @@
+"""The same moment for a channel that knows only templates, and for one SMS segment.
+
+WhatsApp cannot edit, and outside its 24 hours sends nothing but approved templates. Their bodies are here, so
+that what is approved is what is filled: variables are one line each, never empty, never first or last, never
+next to each other; button titles have at most 20 characters.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bot import gsm7
+from bot.scene import Scene
+from bot.words import cap
+from ledger import events as ev
+from ledger.machine import Stage
+
+S = Stage
+NO_CODE = "(your code)"
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What the vendor approves. `samples` are its example values, one for each variable."""
+
+    body: str
+    buttons: tuple[str, ...]
+    samples: tuple[str, ...]
+
+
+TEMPLATES: Mapping[str, Template] = {
+    "cs_opened": Template(
+        "Incident at {{1}}: {{2}}. It began at {{3}} your time. Two models are looking; your approval will "
+        "be asked here in seconds. Nothing will run without your approval.",
+        ("I am on it",),
+        ("checkout", "19 % of requests fail", "03:11:40"),
+    ),
+    "cs_request": Template(
+        "Approval needed for {{1}}: {{2}}. Opinion: {{3}}. If you approve, this runs once: {{4}}. Reply to "
+        "this message with RUN, or send RUN {{5}}. Valid until {{6}} your time. Nothing will run "
+        "without your approval.",
+        ("Approve", "Deny", "I am on it"),
+        (
+            "checkout",
+            "19 % of requests fail",
+            "both models: database, pool exhausted",
+            "Restart checkout workers (POST ops.acme.example/restart)",
+            "4812",
+            "03:17",
+        ),
+    ),
+    "cs_dissent": Template(
+        "Approval needed for {{1}}: {{2}}. The two models disagree. Theory A: {{3}}. Theory B: {{4}}. Choose "
+        "with a button, or send RUN {{5}} for A or RUN {{6}} for B. Valid until {{7}} your time. Nothing will "
+        "run without your approval.",
+        ("Trust theory A", "Trust theory B", "Neither"),
+        (
+            "checkout",
+            "19 % of requests fail",
+            "database, 82 %, runs: Restart checkout workers",
+            "network, 76 %, runs: Switch to payments fallback",
+            "4812",
+            "5190",
+            "03:17",
+        ),
+    ),
+    "cs_outcome": Template(
+        "News of {{1}}: {{2}}. In detail: {{3}}. Receipt {{4}} stands in the ledger.",
+        ("I am on it",),
+        ("checkout", "recovered: errors 19 to 0.2 %", "Restart ran once, 200", "#49 B5XN-92TC-HH0W-71FJ"),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    template: str = ""
+    variables: tuple[str, ...] = ()
+    sms: str = ""
+
+
+def letter(scene: Scene, text: str) -> Letter:
+    """What is sent where a card cannot be edited. *text* is the card without its tags."""
+    first = text.partition("\n")[0]
+    match scene.incident.stage:
+        case S.DETECTED | S.PROPOSED if scene.incident.asked_again:
+            return Letter(sms=_short(first))
+        case S.DETECTED | S.PROPOSED if not _failed(scene):
+            return _opened(scene, first)
+        case S.VALIDATED:
+            return _request(scene, first)
+        case S.WITHHELD | S.DENIED | S.AUTHORIZED | S.EXECUTING | S.EXECUTED:
+            return Letter(sms=_short(first))
+        case _:
+            return _outcome(scene, text)
+
+
+def _failed(scene: Scene) -> bool:
+    fact = scene.incident.last(ev.NotRecovered)
+    return fact is not None and fact.at_ms >= scene.incident.asked_ms
+
+
+def _opened(scene: Scene, first: str) -> Letter:
+    since = scene.hms(scene.reading.since_ms or scene.incident.opened_ms)
+    return Letter("cs_opened", _filled(scene.incident.service, _what(scene), since), _short(first))
+
+
+def _request(scene: Scene, first: str) -> Letter:
+    request = scene.incident.latest(ev.Validated)
+    options = request.options if request else ()
+    until = scene.hm(request.deadline_ms if request else scene.now_ms)
+    if request and request.verdict == "DISSENT" and len(options) > 1:
+        a, b = options[:2]
+        said = _filled(
+            scene.incident.service,
+            _what(scene),
+            _theory(a),
+            _theory(b),
+            _code(scene, a),
+            _code(scene, b),
+            until,
+        )
+        return Letter("cs_dissent", said, _sms_choice(scene, a, b, until))
+    option = options[0] if options else ev.Option(key="1")
+    verdict = request.verdict if request else "NONE"
+    runs = (
+        f"{option.title or option.action} ({option.request})"
+        if option.action
+        else "nothing, you look yourself"
+    )
+    said = _filled(
+        scene.incident.service, _what(scene), _opinion(verdict, option), runs, _code(scene, option), until
+    )
+    return Letter("cs_request", said, _sms_request(scene, option, until, first))
+
+
+def _outcome(scene: Scene, text: str) -> Letter:
+    first, _, rest = text.partition("\n")
+    fact = scene.incident.facts[-1]
+    for one in reversed(scene.incident.facts):
+        if one.at_ms == scene.incident.entered_ms:
+            fact = one
+            break
+    receipt = scene.stamp(fact).replace(" · ", " ")
+    what = first.partition(" ")[2].removeprefix(scene.incident.service).lstrip(": ").rstrip(".")
+    details = next((line for line in rest.split("\n") if line.strip()), "see the ledger").rstrip(".")
+    return Letter("cs_outcome", _filled(scene.incident.service, what, details, receipt), _short(first))
+
+
+def _what(scene: Scene) -> str:
+    return scene.alarm().partition(": ")[2]
+
+
+def _opinion(verdict: str, option: ev.Option) -> str:
+    sure = f", {option.confidence} %" if option.confidence is not None else ""
+    match verdict:
+        case "AGREE":
+            return f"both models: {option.cause}{sure}"
+        case "SINGLE":
+            return f"one model, unchecked: {option.cause}{sure}"
+        case "PARTIAL":
+            return f"same cause, not the same evidence: {option.cause}{sure}"
+        case _:
+            return "no model, policy alone"
+
+
+def _theory(option: ev.Option) -> str:
+    sure = f", {option.confidence} %" if option.confidence is not None else ""
+    return f"{option.cause}{sure}, runs: {option.title or option.action or 'nothing'}"
+
+
+def _code(scene: Scene, option: ev.Option) -> str:
+    return scene.codes.get(option.key) or NO_CODE
+
+
+def _filled(*values: str) -> tuple[str, ...]:
+    return tuple(cap(value, 160).rstrip(". ") or "unknown" for value in values)
+
+
+# --- SMS --------------------------------------------------------------------------------------------------
+
+
+def _short(first: str) -> str:
+    return gsm7.cut(first)
+
+
+def _sms_request(scene: Scene, option: ev.Option, until: str, first: str) -> str:
+    code = scene.codes.get(option.key)
+    if not code or not option.action or option.risk == "high":
+        return _around(first, "Decide in the chat. Nothing runs without you.")
+    ask = f"{scene.short(option.title or option.action, 32)}? Reply RUN {code} or NO {code} by {until}."
+    return _around(_alarm(scene), f"{ask} Nothing runs without you.")
+
+
+def _sms_choice(scene: Scene, a: ev.Option, b: ev.Option, until: str) -> str:
+    codes = [(one, scene.codes.get(one.key)) for one in (a, b)]
+    if any(not code or one.risk == "high" for one, code in codes):
+        return _around(_alarm(scene), "Models disagree. Decide in the chat. Nothing runs without you.")
+    runs = ", ".join(
+        f"RUN {code}={gsm7.cut(scene.short(one.title or one.action, 24) if one.action else 'nothing', 26)}"
+        for one, code in codes
+    )
+    return _around(_alarm(scene), f"Models disagree: {runs}, by {until}. Nothing runs without you.")
+
+
+def _alarm(scene: Scene) -> str:
+    return scene.alarm().replace(" %", "%").replace(" of requests", "")
+
+
+def _around(alarm: str, ask: str) -> str:
+    """*alarm* gives way, *ask* stays."""
+    ask = gsm7.cut(ask, gsm7.SEGMENT - 20)
+    room = gsm7.SEGMENT - gsm7.septets(ask) - 2
+    return f"{gsm7.cut(alarm.rstrip('. '), room)}. {ask}"
