@@ -6,11 +6,12 @@ What was refused is on record once per person, kind and minute.
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from html import escape
 
 from bot import phrases, votes
 from bot.ports import Answer, Button, Tap, Verb
 from bot.room import Room
-from bot.words import foreign, hm, hms, plain
+from bot.words import cap, foreign, hm, hms, plain
 from handlers.charter import Person, Quorum
 from ledger import events as ev
 from ledger.chain import Entry
@@ -282,7 +283,7 @@ class Desk:
             return await self._why_not(room, person, incident, tap, Refusal("not_open"))
         html = (
             f"<b>Second tap: {foreign(chosen.title, 60)} on {incident.service}</b>\n"
-            f"Runs once: <code>POST {foreign(action.webhook, 200)}</code>\n"
+            f"Runs once: <code>POST {escape(cap(action.webhook, 200), quote=False)}</code>\n"
             f"High risk. {foreign(action.impact, 120)}\nUndo: {foreign(action.undo or 'none', 120)}\n"
             f"<b>Nothing runs without this tap.</b>\n<i>{incident.id} · #{request.seq}</i>"
         )

@@ -1,0 +1,224 @@
+"""One desk answers every tap: who may, what happened, or why nothing did."""
+
+import asyncio
+
+import pytest
+
+from bot.ports import Verb
+from ledger import events as ev
+from ledger.events import Actor
+from ledger.machine import Stage
+from tests.rooms import charter, tenant
+
+
+async def test_an_entitled_tap_authorizes_and_is_told_so():
+    acme = await tenant()
+    await acme.opens()
+    request = await acme.asks()
+    answer = await acme.taps_on("rudo", Verb.APPROVE, request.hash)
+    assert acme.incident.stage is Stage.AUTHORIZED
+    assert answer.text.startswith("Approved 14:00:00")
+    assert not answer.alert
+    _, authorized = acme.incident.authorization
+    assert (authorized.action, authorized.ref.hash) == ("restart_workers", request.hash)
+    assert authorized.act.update == "1"
+
+
+async def test_a_stranger_is_told_so_and_his_tap_is_on_record():
+    acme = await tenant()
+    await acme.opens()
+    request = await acme.asks()
+    answer = await acme.taps_on("stranger", Verb.APPROVE, request.hash)
+    assert "I do not know you" in answer.text
+    assert acme.incident.stage is Stage.VALIDATED
+    assert acme.incident.latest(ev.Refused).kind == "stranger"
+
+
+async def test_who_is_known_but_not_entitled_learns_who_can():
+    acme = await tenant()
+    await acme.opens()
+    request = await acme.asks()
+    answer = await acme.taps_on("tariro", Verb.APPROVE, request.hash)
+    assert "Rudo or Tendai can" in answer.text
+    assert acme.incident.stage is Stage.VALIDATED
+
+
+async def test_an_empty_approver_list_means_nobody():
+    acme = await tenant(charter(approve=""))
+    await acme.opens()
+    request = await acme.asks()
+    for who in ("rudo", "tendai", "tariro"):
+        answer = await acme.taps_on(who, Verb.APPROVE, request.hash)
+        assert "Nobody may approve" in answer.text
+    assert acme.incident.stage is Stage.VALIDATED
+
+
+async def test_a_forged_button_runs_nothing():
+    acme = await tenant()
+    await acme.opens()
+    request = await acme.asks()
+    answer = await acme.taps_on("rudo", Verb.APPROVE, request.hash, genuine=False)
+    assert "not one I made" in answer.text
+    assert acme.incident.stage is Stage.VALIDATED
+    assert acme.incident.latest(ev.Refused).kind == "forged"
+
+
+async def test_a_second_tap_is_told_who_decided_first():
+    acme = await tenant()
+    await acme.opens()
+    request = await acme.asks()
+    first, second = await asyncio.gather(
+        acme.taps_on("rudo", Verb.APPROVE, request.hash), acme.taps_on("tendai", Verb.APPROVE, request.hash)
+    )
+    assert acme.events().count("Authorized") == 1
+    assert first.text.startswith("Approved")
+    assert second.text.startswith("Rudo was first")
+
+
+async def test_the_other_theory_is_told_which_one_runs():
+    acme = await tenant()
+    await acme.opens()
+    a, b = acme.option("A", theory="A"), acme.option("B", "switch_payments", "B")
+    request = await acme.asks(a, b)
+    await acme.taps_on("tendai", Verb.APPROVE, request.hash, "A")
+    answer = await acme.taps_on("rudo", Verb.APPROVE, request.hash, "B")
+    assert "Tendai trusted theory A" in answer.text
+    assert "B was not run" in answer.text
+
+
+async def test_trusting_a_theory_without_an_action_is_a_denial_with_its_name():
+    acme = await tenant()
+    await acme.opens()
+    request = await acme.asks(acme.option("A", theory="A"), acme.option("B", "", "B"))
+    answer = await acme.taps_on("rudo", Verb.APPROVE, request.hash, "B")
+    assert acme.incident.stage is Stage.DENIED
+    assert acme.incident.latest(ev.Denied).theory == "B"
+    assert "runs nothing" in answer.text
+
+
+async def test_one_person_counts_once_towards_a_quorum_of_two():
+    acme = await tenant(charter(approve="2 oncall"))
+    await acme.opens()
+    request = await acme.asks()
+    once = await acme.taps_on("rudo", Verb.APPROVE, request.hash)
+    twice = await acme.taps_on("rudo", Verb.APPROVE, request.hash)
+    assert "1 of 2" in once.text
+    assert "already" in twice.text
+    assert acme.incident.stage is Stage.VALIDATED
+    await acme.taps_on("tendai", Verb.APPROVE, request.hash)
+    assert acme.incident.stage is Stage.AUTHORIZED
+    assert acme.incident.authorization[1].voters == ("rudo", "tendai")
+
+
+async def test_a_late_tap_runs_nothing_and_asks_again():
+    acme = await tenant()
+    await acme.opens()
+    request = await acme.asks(life_ms=60_000)
+    acme.clock.advance(60 + 14 * 60)
+    answer = await acme.taps_on("rudo", Verb.APPROVE, request.hash)
+    assert answer.text.startswith("Too late by 14 min, nothing was run")
+    assert acme.incident.stage is Stage.DETECTED
+    assert acme.events()[-2:] == ["Expired", "AskedAgain"]
+    assert "Authorized" not in acme.events()
+
+
+async def test_a_late_tap_of_somebody_not_entitled_does_not_ask_again():
+    acme = await tenant()
+    await acme.opens()
+    request = await acme.asks(life_ms=60_000)
+    acme.clock.advance(120)
+    await acme.taps_on("tariro", Verb.APPROVE, request.hash)
+    assert acme.incident.stage is Stage.EXPIRED
+
+
+async def test_a_tap_on_the_request_before_the_present_one_counts_for_nothing():
+    acme = await tenant()
+    await acme.opens()
+    old = await acme.asks(life_ms=60_000)
+    acme.clock.advance(61)
+    await acme.taps_on("rudo", Verb.APPROVE, old.hash)
+    await acme.asks()
+    answer = await acme.taps_on("rudo", Verb.APPROVE, old.hash)
+    assert "older request" in answer.text
+    assert acme.incident.stage is Stage.VALIDATED
+
+
+async def test_deny_after_approve_is_too_late_and_says_what_stops_the_next():
+    acme = await tenant()
+    await acme.opens()
+    request = await acme.asks()
+    await acme.taps_on("tendai", Verb.APPROVE, request.hash)
+    answer = await acme.taps_on("rudo", Verb.DENY, request.hash)
+    assert "approved by Tendai" in answer.text
+    assert "/pause" in answer.text
+
+
+async def test_who_declared_an_incident_does_not_approve_its_action():
+    acme = await tenant()
+    await acme.opens(Actor.engineer("rudo", "telegram"))
+    request = await acme.asks()
+    answer = await acme.taps_on("rudo", Verb.APPROVE, request.hash)
+    assert "somebody else must approve" in answer.text
+    await acme.taps_on("tendai", Verb.APPROVE, request.hash)
+    assert acme.incident.stage is Stage.AUTHORIZED
+
+
+async def test_a_changed_charter_ends_the_requests_made_under_the_old_one():
+    acme = await tenant()
+    await acme.opens()
+    request = await acme.asks()
+    await acme.adopt(charter(approve="2 oncall"))
+    answer = await acme.taps_on("rudo", Verb.APPROVE, request.hash)
+    assert "charter changed" in answer.text
+    assert acme.incident.stage is Stage.VALIDATED
+
+
+async def test_high_risk_asks_a_second_tap_in_private():
+    acme = await tenant(charter(risk="high"))
+    await acme.opens()
+    request = await acme.asks()
+    answer = await acme.taps_on("rudo", Verb.APPROVE, request.hash)
+    assert "in private" in answer.text
+    assert acme.incident.stage is Stage.VALIDATED
+    [(to, shown)] = acme.sent
+    assert to == "rudo"
+    assert "http://127.0.0.1:9001/recover/restart_workers" in shown.html
+    assert shown.rows[0][0].verb is Verb.CONFIRM
+    await acme.taps_on("rudo", Verb.CONFIRM, request.hash, private=False)
+    assert acme.incident.stage is Stage.VALIDATED
+    await acme.taps_on("rudo", Verb.CONFIRM, request.hash, private=True)
+    assert acme.incident.stage is Stage.AUTHORIZED
+
+
+@pytest.mark.parametrize("verb", [verb for verb in Verb if verb is not Verb.ADOPT])
+async def test_every_verb_about_an_incident_gets_an_answer_from_everybody(verb: Verb):
+    acme = await tenant()
+    await acme.opens()
+    request = await acme.asks()
+    for who in ("stranger", "tariro", "rudo"):
+        answer = await acme.taps_on(who, verb, request.hash)
+        assert answer.text
+        assert len(answer.text) <= 200
+
+
+async def test_refusals_of_one_person_stand_once_a_minute():
+    acme = await tenant()
+    await acme.opens()
+    request = await acme.asks()
+    for _ in range(5):
+        await acme.taps_on("stranger", Verb.APPROVE, request.hash)
+    assert acme.events().count("Refused") == 1
+    acme.clock.advance(61)
+    await acme.taps_on("stranger", Verb.APPROVE, request.hash)
+    assert acme.events().count("Refused") == 2
+
+
+async def test_not_an_incident_closes_and_runs_nothing():
+    acme = await tenant()
+    await acme.opens()
+    request = await acme.asks()
+    await acme.taps_on("tendai", Verb.NOT_INCIDENT, request.hash)
+    assert acme.incident.stage is Stage.RESOLVED
+    assert acme.incident.latest(ev.Resolved).kind == "not_an_incident"
+    answer = await acme.taps_on("rudo", Verb.APPROVE, request.hash)
+    assert "closed by Tendai" in answer.text
