@@ -57,6 +57,10 @@ class Premises:
         return f"http://{HOST}:{self.shop_port}"
 
     @property
+    def started(self) -> bool:
+        return self._process is not None
+
+    @property
     def health_url(self) -> str:
         return f"{self.url}/health/alerts"
 

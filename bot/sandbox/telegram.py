@@ -296,6 +296,12 @@ class Telegram:
         self.calls.append(call)
         self.chats.bell.ring()
 
+    def menu(self, user_id: int) -> list[Json]:
+        """The commands that a person sees in a private chat, from the narrowest scope that has any."""
+        scopes = ({"type": "chat", "chat_id": user_id}, {"type": "all_private_chats"}, {"type": "default"})
+        menus = (self.commands.get(_scope(scope, "")) for scope in scopes)
+        return next((menu for menu in menus if menu), [])
+
     # moods
 
     def flood(self, chat_id: int, retry_after: int) -> None:
@@ -559,8 +565,7 @@ class Telegram:
 
     @staticmethod
     def _scope(params: Params) -> str:
-        scope = params.json("scope") or {"type": "default"}
-        return orjson.dumps([scope, params.text("language_code")], option=orjson.OPT_SORT_KEYS).decode()
+        return _scope(params.json("scope") or {"type": "default"}, params.text("language_code"))
 
     def _set_profile(self, params: Params) -> bool:
         self.profile |= {name: str(value) for name, value in params.raw.items()}
@@ -570,6 +575,10 @@ class Telegram:
 _NO_GIFTS = dict.fromkeys(
     ("unlimited_gifts", "limited_gifts", "unique_gifts", "premium_subscription", "gifts_from_channels"), False
 )
+
+
+def _scope(scope: Json, language: str) -> str:
+    return orjson.dumps([scope, language], option=orjson.OPT_SORT_KEYS).decode()
 
 
 def _json(body: Json) -> web.Response:

@@ -17,7 +17,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from email.utils import format_datetime
+from email.utils import formatdate
 from typing import Any
 
 import aiohttp
@@ -25,8 +25,7 @@ import orjson
 from aiohttp import web
 
 from bot.sandbox.content import SESSION_BUTTONS, BadContent, Button, Content, Json, read_content
-from bot.sandbox.loopback import Bell, Served, is_loopback, serve
-from ledger.clock import WallClock
+from bot.sandbox.loopback import Bell, Served, epoch, is_loopback, serve
 
 WINDOW_S = 24 * 3600.0
 BODY_CHARACTERS = 1600
@@ -65,7 +64,7 @@ class Text:
     to: str
     body: str
     at: float
-    created: str
+    date: int
     inbound: bool = False
     buttons: list[Button] = field(default_factory=list)
     reply_to: str = ""
@@ -265,8 +264,7 @@ class Twilio:
 
     def _keep(self, sender: str, to: str, body: str, *, inbound: bool = False) -> Text:
         sid = "SM" + secrets.token_hex(16)
-        created = format_datetime(WallClock().now())
-        self.texts[sid] = Text(sid, sender, to, body, time.monotonic(), created, inbound)
+        self.texts[sid] = Text(sid, sender, to, body, time.monotonic(), epoch(), inbound)
         return self.texts[sid]
 
     async def _travel(self, text: Text) -> None:
@@ -348,13 +346,14 @@ class Twilio:
 
     def _json(self, text: Text) -> Json:
         uri = f"/2010-04-01/Accounts/{self.account}/Messages/{text.sid}"
+        created = formatdate(text.date)
         return {
             "account_sid": self.account,
             "api_version": "2010-04-01",
             "body": text.body,
-            "date_created": text.created,
-            "date_sent": text.created,
-            "date_updated": text.created,
+            "date_created": created,
+            "date_sent": created,
+            "date_updated": created,
             "direction": "inbound" if text.inbound else "outbound-api",
             "error_code": text.error if text.status in {"failed", "undelivered"} else None,
             "error_message": None,
