@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from bot import auditing
+from bot import auditing, phrases
 from bot.adoption import Adoption
 from bot.answer import Desk
 from bot.conversation import Conversation
@@ -87,7 +87,10 @@ class Commands:
         self._condition = condition
 
     async def tapped(self, tenant: str, tap: Tap) -> Answer:
-        room = self._house.rooms[tenant]
+        """Answer a tap. *tenant* is empty where nobody knows whose it is."""
+        room = self._house.rooms.get(tenant)
+        if room is None:
+            return Answer(phrases.unknown_person())
         if tap.verb is not Verb.ADOPT:
             answer = await self._desk.tapped(tenant, tap)
             await self._ask_why(room, tap, answer)
@@ -99,19 +102,30 @@ class Commands:
 
     async def said(self, tenant: str, said: Said) -> Answer | None:
         """Answer a command or a word that somebody waits for. None where words are not for us."""
-        room = self._house.rooms[tenant]
+        room = self._house.rooms.get(tenant)
         name, words = _parse(said)
-        person = room.who(said.channel, said.vendor_id)
-        if name in {"start", "link"} and words and (person is None or not person_named(room, words)):
-            redeemed = await self._adoption.redeem(room, said.channel, said.vendor_id, words, said.act)
-            return redeemed or Answer("That code is not valid here, or was used. Ask for a new one.")
-        if person is None:
+        person = room.who(said.channel, said.vendor_id) if room else None
+        if name in {"start", "link"} and words and not (person and room and person_named(room, words)):
+            return await self._redeem(
+                [room] if person and room else [*self._house.rooms.values()], said, words
+            )
+        if person is None or room is None:
             return Answer(STRANGER) if name or said.private else None
         if name in COMMANDS:
             return await COMMANDS[name].run(self, Order(room, person, said, words))
         if name:
             return Answer(f"There is no /{name}. /help lists what there is.")
         return await self._free(Order(room, person, said, said.text.strip()))
+
+    async def _redeem(self, rooms: Sequence[Room], said: Said, code: str) -> Answer:
+        """Use a code of whichever tenant it is of. It counts in a private chat alone."""
+        if not said.private or not said.vendor_id:
+            return Answer("Send me this code in a private chat.")
+        for room in rooms:
+            redeemed = await self._adoption.redeem(room, said.channel, said.vendor_id, code, said.act)
+            if redeemed:
+                return redeemed
+        return Answer("That code is not valid here, or was used. Ask for a new one.")
 
     async def _free(self, order: Order) -> Answer | None:
         """Words without a command: a reason that was asked for, or RUN 4812 and NO 4812."""

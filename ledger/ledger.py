@@ -10,6 +10,7 @@
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -117,6 +118,12 @@ class Ledger:
         """Absorb all that stands in the store. Raises StoreDown, and Sealed if it makes no sense."""
         async with self._catching_up:
             await self._catch_up()
+
+    async def hint(self) -> None:
+        """Somebody may have appended. Never raises: the next sweep looks anyway."""
+        with contextlib.suppress(StoreDown, Sealed):
+            if self._writer is None or self._writer.done():
+                await self.catch_up()
 
     async def sweep(self) -> None:
         """What is done once a second, so that no wake-up is needed for correctness."""

@@ -1,0 +1,300 @@
+"""The program as it serves: every part made once and put together. Each process is the same.
+
+Start: store, charters, ledgers, channels, web, then the work. Stop, within 20 s: no more intake, finish or
+hand back what is in hand, say so in the ledger, close.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from importlib import metadata
+
+from aiohttp import web
+
+from bot import auditing
+from bot.adoption import Adoption
+from bot.answer import Desk
+from bot.app import KEEPALIVE_S, Route, application
+from bot.channels.telegram import TelegramChannel, TelegramReceiver, build_application, builder
+from bot.commands import COMMANDS, Commands
+from bot.conversation import Conversation, RedisTalks
+from bot.ingress import Inbox, Receiver, TelegramDoor
+from bot.lease import Lease
+from bot.notify import Notify, RedisShown
+from bot.opening import Building, find_rules, open_rooms
+from bot.outbox import Outbox
+from bot.ports import Address, Answer, Channel, SendError
+from bot.room import House, Room
+from bot.settings import Settings, Telegram
+from bot.state import EnvironmentSecrets, RedisLinkCodes, RedisLinks, RedisStates
+from bot.tokens import RedisCodes, Tokens
+from bot.work import Tools, Work, tenant_work
+from handlers.adapters.anthropic import Claude
+from handlers.adapters.health import HttpHealth
+from handlers.adapters.webhook import HttpWebhook
+from handlers.charter import Person
+from handlers.ports import Model
+from ledger import events as ev
+from ledger.clock import WallClock
+from ledger.embedded import EmbeddedValkey
+from ledger.events import Actor
+from ledger.machine import Incident
+from ledger.redis_store import Commands as Redis
+from ledger.redis_store import RedisStore, commands, connect
+from ledger.store import StoreDown
+
+log = logging.getLogger(__name__)
+
+SWEEP_S = 1.0
+SHUTDOWN_S = 10.0
+LOOKS_AT_ONCE = 64
+CONNECTIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What a started program is: its rooms, its work, and what its operator should read first."""
+
+    rooms: Sequence[Room]
+    work: Sequence[Work]
+    greeting: Sequence[str]
+    port: int
+
+
+def version() -> str:
+    try:
+        return metadata.version("countersign")
+    except metadata.PackageNotFoundError:
+        return "0.1.0"
+
+
+@asynccontextmanager
+async def running(settings: Settings, environment: Mapping[str, str]) -> AsyncIterator[Started]:
+    """The whole program, until the block ends."""
+    async with AsyncExitStack() as stack:
+        program = await _Program.build(settings, environment, stack)
+        yield await program.start(stack)
+
+
+class _Program:
+    def __init__(
+        self, settings: Settings, environment: Mapping[str, str], redis: Redis, store: RedisStore
+    ) -> None:
+        self.settings = settings
+        self.clock = WallClock()
+        self.process = f"{settings.dyno or 'bot'}.{secrets.token_hex(3)}"
+        self.redis = redis
+        self.store = store
+        self.links = RedisLinks(redis)
+        self.tokens = Tokens(settings.alert_secret, self.clock)
+        self.outbox = Outbox(self.clock)
+        self.adoption = Adoption(settings.alert_secret, RedisLinkCodes(redis))
+        self.codes = RedisCodes(redis, self.clock)
+        self.shown = RedisShown(redis)
+        self.secrets = EnvironmentSecrets(environment)
+        self.inbox = Inbox(redis, self.process)
+        self.channels: dict[str, Channel] = {}
+        self.receivers: dict[str, Receiver] = {}
+        self.routes: list[Route] = []
+        self.work: list[Work] = []
+        self.greeting: list[str] = list(settings.notices)
+
+    @classmethod
+    async def build(
+        cls, settings: Settings, environment: Mapping[str, str], stack: AsyncExitStack
+    ) -> "_Program":
+        """Connect to the store, or start the embedded one."""
+        url = settings.redis_url or await _embedded(settings, stack)
+        client = connect(url, tls_verify=settings.redis_tls_verify, connections=CONNECTIONS)
+        store = RedisStore(client, declared=settings.durability_declared)
+        stack.push_async_callback(store.close)
+        await store.load_functions()
+        return cls(settings, environment, commands(client), store)
+
+    async def start(self, stack: AsyncExitStack) -> Started:
+        building = Building(
+            self.settings, self.store, self.redis, self.links, self.clock, self.process, version()
+        )
+        self.house = House(await open_rooms(building))
+        desk = Desk(self.house.rooms, self.process, self._post, self._audit)
+        self.commands = Commands(
+            self.house, desk, self.adoption, self.codes, Conversation(RedisTalks(self.redis)), self._condition
+        )
+        if self.settings.telegram:
+            await self._open_telegram(self.settings.telegram, stack)
+        await self._assemble(stack)
+        port = await self._serve(stack)
+        await self._begin(stack)
+        self._greet()
+        return Started(list(self.house.rooms.values()), self.work, self.greeting, port)
+
+    async def _open_telegram(self, settings: Telegram, stack: AsyncExitStack) -> None:
+        bot = build_application(builder(settings.token, settings.api_base))
+        await bot.initialize()
+        stack.push_async_callback(bot.shutdown)
+        channel = TelegramChannel(bot.bot, self.tokens)
+        door = TelegramDoor(self.inbox, self.clock, settings.secret, channel.not_run)
+        self.channels[channel.name] = channel
+        self.receivers[door.kind] = TelegramReceiver(
+            bot, channel, self.outbox, self.commands, self.tokens, self._tenants, self._moved
+        )
+        self.telegram, self.door = channel, door
+        self.routes.append(Route("POST", "/telegram/webhook", door.webhook))
+
+    async def _assemble(self, stack: AsyncExitStack) -> None:
+        health = HttpHealth(self.secrets)
+        stack.push_async_callback(health.close)
+        tools = Tools(
+            clock=self.clock,
+            process=self.process,
+            health=health,
+            models=self._models(),
+            webhook=HttpWebhook(),
+            secrets=self.secrets,
+            states=RedisStates(self.redis),
+            adoption=self.adoption,
+            looks=asyncio.Semaphore(LOOKS_AT_ONCE),
+            interval_s=self.settings.loop_interval_s,
+        )
+        for room in self.house.rooms.values():
+            notify = Notify(room, self.outbox, self.channels, self.shown, self.codes, self.process)
+            lease = Lease(self.redis, self.clock, room.tenant, self.process)
+            self.work.append(tenant_work(room, tools, notify, lease))
+
+    def _models(self) -> dict[str, Model]:
+        council = self.settings.council
+        if council is None:
+            return {}
+        base = council.base_url or None
+        return {
+            "A": Claude(council.model_a, council.api_key, base_url=base),
+            "B": Claude(council.model_b, council.api_key, base_url=base),
+        }
+
+    async def _serve(self, stack: AsyncExitStack) -> int:
+        app = application([one.condition for one in self.work], self.routes)
+        runner = web.AppRunner(
+            app, access_log=None, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=SHUTDOWN_S
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, self.settings.host, self.settings.port).start()
+        return int(runner.addresses[0][1])
+
+    async def _begin(self, stack: AsyncExitStack) -> None:
+        """Start what runs until the end, each part under its own name."""
+        parts = [
+            asyncio.create_task(self.inbox.run(self.receivers), name="inbox"),
+            asyncio.create_task(self._sweep(), name="sweep"),
+            asyncio.create_task(self._listen(), name="listen"),
+            *(asyncio.create_task(one.run(), name=f"work:{one.room.tenant}") for one in self.work),
+        ]
+        if self.settings.telegram:
+            parts.append(asyncio.create_task(self._meet_telegram(), name="telegram"))
+        stack.push_async_callback(self._end, parts)
+
+    async def _end(self, parts: Sequence[asyncio.Task[None]]) -> None:
+        for part in parts:
+            part.cancel()
+        await asyncio.gather(*parts, return_exceptions=True)
+        for room in self.house.rooms.values():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(2):
+                    await room.ledger.record(
+                        Actor.orchestrator(self.process),
+                        lambda view, now: ev.Stopped(
+                            decision="stop", reason=f"Process {self.process}", version=version()
+                        ),
+                    )
+            await room.ledger.close()
+        await self.outbox.close()
+
+    async def _meet_telegram(self) -> None:
+        """Tell Telegram where we are, or fetch from it where it cannot reach us. Again until it works."""
+        pause = 1.0
+        while True:
+            try:
+                await self.telegram.set_commands([(name, c.says) for name, c in COMMANDS.items()])
+                if self.settings.public_base_url and self.settings.telegram and self.settings.telegram.secret:
+                    url = f"{self.settings.public_base_url}/telegram/webhook"
+                    return await self.telegram.set_webhook(url, self.settings.telegram.secret)
+                poll = Lease(self.redis, self.clock, "telegram-poll", self.process)
+                return await poll.run(lambda: self.telegram.poll(self.door.take))
+            except SendError as error:
+                log.warning("Telegram: %s Again in %d s.", error, pause)
+                if error.permanent:
+                    self.greeting.append(f"Telegram refuses the token or the address: {error}")
+                await asyncio.sleep(pause)
+                pause = min(60.0, pause * 2)
+
+    async def _sweep(self) -> None:
+        """Once a second: what makes wake-ups unnecessary."""
+        while True:
+            for room in self.house.rooms.values():
+                await room.ledger.sweep()
+                with suppress(StoreDown):
+                    await self.links.refresh(room.tenant)
+                    room.moved = await self.shown.moved(room.tenant)
+                    await find_rules(room)
+            await asyncio.sleep(SWEEP_S)
+
+    async def _listen(self) -> None:
+        """Hints that another process has appended."""
+        while True:
+            with suppress(StoreDown):
+                async for tenant in self.store.changes():
+                    room = self.house.rooms.get(tenant)
+                    if room:
+                        await room.ledger.hint()
+            await asyncio.sleep(SWEEP_S)
+
+    def _tenants(self, channel: str, chat: str, vendor_id: str) -> Sequence[str]:
+        return [room.tenant for room in self.house.of(channel, chat, vendor_id)]
+
+    async def _moved(self, old: str, new: str) -> None:
+        for room in self.house.of("telegram", old, ""):
+            await self.shown.move(room.tenant, old, new)
+            room.moved = await self.shown.moved(room.tenant)
+
+    async def _post(self, room: Room, person: Person, answer: Answer) -> bool:
+        """Send to *person* in private, wherever that works first."""
+        for to in room.private(person):
+            channel = self.channels.get(to.channel)
+            if channel and await self._said(channel, room.tenant, to, answer):
+                return True
+        return False
+
+    async def _said(self, channel: Channel, tenant: str, to: Address, answer: Answer) -> bool:
+        try:
+            await self.outbox.say(channel, tenant, to, answer)
+        except SendError as error:
+            log.warning("%s could not be told on %s: %s", to.recipient, to.channel, error)
+            return False
+        return True
+
+    async def _audit(self, room: Room, person: Person, incident: Incident) -> Answer:
+        return await auditing.incident(room, incident, str(room.zone(person)))
+
+    def _condition(self, room: Room) -> Sequence[str]:
+        return next(one.condition.lines() for one in self.work if one.room is room)
+
+    def _greet(self) -> None:
+        for room in self.house.rooms.values():
+            rules = room.ledger.view.rules
+            if not rules.charter:
+                self.greeting.append(
+                    f"{room.tenant}: no charter is in force. Its admin sends the bot, in private: "
+                    f"/start {self.adoption.console_code(room)}"
+                )
+            elif self.adoption.pending(room):
+                self.greeting.append(f"{room.tenant}: a changed charter waits for an admin's Adopt in chat.")
+
+
+async def _embedded(settings: Settings, stack: AsyncExitStack) -> str:
+    server = EmbeddedValkey(settings.data_dir / "valkey")
+    await server.start()
+    stack.push_async_callback(server.stop)
+    return server.url

@@ -1,0 +1,89 @@
+"""One tenant's work: its detection, its reconcilers and its loop, for whoever holds the lease."""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bot.adoption import Adoption
+from bot.condition import Condition
+from bot.lease import Lease
+from bot.notify import Notify
+from bot.room import Room
+from bot.state import RedisStates
+from handlers.detect import Detect
+from handlers.diagnose import Diagnose
+from handlers.escalate import Escalate
+from handlers.execute import Executor
+from handlers.expire import Expire
+from handlers.poll import Poller
+from handlers.ports import Health, Model, Secrets, Webhook
+from handlers.propose import Propose, Validate
+from handlers.reconciler import Loop
+from handlers.verify import Verifier
+from ledger.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the handlers of every tenant share."""
+
+    clock: Clock
+    process: str
+    health: Health
+    models: Mapping[str, Model]
+    webhook: Webhook
+    secrets: Secrets
+    states: RedisStates
+    adoption: Adoption
+    looks: asyncio.Semaphore
+    interval_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A tenant's work in this process. It runs only while the lease is ours."""
+
+    room: Room
+    condition: Condition
+    loop: Loop
+    poller: Poller
+    lease: Lease
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await self.lease.run(self._both)
+
+    async def _both(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.loop.run(), name=f"loop:{self.room.tenant}")
+            group.create_task(self.poller.run(), name=f"poller:{self.room.tenant}")
+
+
+def tenant_work(room: Room, tools: Tools, notify: Notify, lease: Lease) -> Work:
+    """Everything that reacts for *room*, on its ledger and under its rules."""
+    ledger, rules = room.ledger, room.rulebook
+    detect = Detect(ledger, rules)
+    poller = Poller(
+        ledger,
+        rules,
+        detect,
+        tools.health,
+        tools.states,
+        tools.clock,
+        random.Random(),
+        tools.interval_s,
+        tools.looks,
+    )
+    reconcilers = (
+        notify,
+        Diagnose(ledger, rules, tools.models, tools.clock),
+        Propose(ledger, rules, tools.models, tools.process),
+        Validate(ledger, rules, detect),
+        Expire(ledger),
+        Escalate(ledger, rules),
+        Executor(ledger, rules, detect, tools.secrets, tools.webhook, tools.clock, tools.process),
+        Verifier(ledger, rules, detect),
+    )
+    condition = Condition(room, detect, poller, tools.adoption, bool(tools.models))
+    return Work(room, condition, Loop(ledger, reconcilers, tools.clock), poller, lease)
