@@ -41,7 +41,7 @@ def offer(incident: Incident, counsel: Counsel, service: Service | None) -> Offe
     if failed:
         return _next(incident, service, options, failed)
     if not options:
-        return Offer((), f"{NO_ACTION} for {_causes(counsel)}: {said}" if counsel.theories else NO_ACTION)
+        return Offer((), f"{NO_ACTION} for {_causes(counsel)}" if counsel.theories else NO_ACTION)
     if counsel.theories and not any(one.theory for one in options):
         return Offer(options, "No confident diagnosis: this is policy alone")
     return Offer(options, said)

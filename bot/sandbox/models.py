@@ -137,7 +137,11 @@ class Models:
         self.asked.append(Asked(time.monotonic(), model, body))
         self.bell.ring()
         script = self.scripts.get(model) or self.scripts.get("*") or Script()
-        if request.headers.get("x-api-key") != self.key:
+        keys = {
+            request.headers.get("x-api-key"),
+            request.headers.get("Authorization", "").removeprefix("Bearer "),
+        }
+        if self.key not in keys:
             script = Script("unauthorized")
         if script.behaviour == "hang":
             await asyncio.Event().wait()

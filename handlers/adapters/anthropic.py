@@ -3,8 +3,8 @@
 * The question: a fixed system prompt that holds no foreign text, and one user turn that is one JSON document
   with the evidence, each piece marked untrusted.
 * The answer: JSON under a schema of closed lists. The API holds a model to the lists but not to ranges and
-  lengths (platform.claude.com, structured outputs), so all of it is checked again here. `messages.create`
-  rather than `parse`, because only so a refusal and a cut-off answer can be told from nonsense.
+  lengths (platform.claude.com, structured outputs), so all of it is checked again here, from the raw answer
+  on: the library makes a message of anything, and its `parse` tells no refusal from nonsense.
 * Anything but a clean answer is `NoOpinion`, and says which kind.
 """
 
@@ -15,7 +15,6 @@ from typing import Annotated
 
 from anthropic import (
     AnthropicError,
-    APIResponseValidationError,
     APITimeoutError,
     AsyncAnthropic,
     AuthenticationError,
@@ -23,7 +22,6 @@ from anthropic import (
     PermissionDeniedError,
     RateLimitError,
 )
-from anthropic.types import Message
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from handlers import council
@@ -68,7 +66,6 @@ OUTCOMES: tuple[tuple[type[AnthropicError], Outcome], ...] = (
     (RateLimitError, Outcome.RATE_LIMITED),
     (AuthenticationError, Outcome.UNAUTHORIZED),
     (PermissionDeniedError, Outcome.UNAUTHORIZED),
-    (APIResponseValidationError, Outcome.MALFORMED),
 )
 """What the vendor's errors mean to us; any other is that the model was unavailable."""
 
@@ -77,6 +74,20 @@ STOPS: Mapping[str | None, Outcome] = {
     "max_tokens": Outcome.TRUNCATED,
     "model_context_window_exceeded": Outcome.TRUNCATED,
 }
+
+
+class Block(BaseModel):
+    """A piece of a message; only those of type text are the answer, thinking may come before them."""
+
+    type: str
+    text: str = ""
+
+
+class Message(BaseModel):
+    """Of what the API answers, the part that matters here."""
+
+    content: tuple[Block, ...]
+    stop_reason: str | None
 
 
 class Answer(BaseModel):
@@ -127,20 +138,19 @@ class Claude:
 
     async def _answer(
         self, client: AsyncAnthropic, system: str, turn: str, schema: dict[str, object]
-    ) -> object:
+    ) -> bytes:
         try:
-            return await client.messages.create(
+            raw = await client.messages.with_raw_response.create(
                 model=self.name,
                 max_tokens=MAX_TOKENS,
                 system=system,
                 messages=[{"role": "user", "content": turn}],
                 output_config={"format": {"type": "json_schema", "schema": schema}},
             )
+            return await raw.read()
         except AnthropicError as error:
             outcome = next((o for kind, o in OUTCOMES if isinstance(error, kind)), Outcome.UNAVAILABLE)
             raise NoOpinion(outcome, f"{self.name}: {type(error).__name__}") from error
-        except ValueError as error:
-            raise NoOpinion(Outcome.MALFORMED, f"{self.name} answered no JSON") from error
 
 
 def prompt(brief: Brief) -> tuple[str, str, dict[str, object]]:
@@ -173,10 +183,12 @@ def _schema(brief: Brief) -> dict[str, object]:
     }
 
 
-def _text(message: object) -> str:
+def _text(raw: bytes) -> str:
     """What the model wrote. Raises NoOpinion for what is no whole answer."""
-    if not isinstance(message, Message):
-        raise NoOpinion(Outcome.MALFORMED, "the answer is no message")
+    try:
+        message = Message.model_validate_json(raw)
+    except ValidationError:
+        raise NoOpinion(Outcome.MALFORMED, "the answer is no message") from None
     stopped = STOPS.get(message.stop_reason)
     if stopped is not None:
         raise NoOpinion(stopped)
