@@ -11,6 +11,7 @@ it through DNS), and every request but those for the static files must carry the
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -75,8 +76,9 @@ class Page:
         return self.url
 
     async def close(self) -> None:
-        if self._served:
-            await self._served.close()
+        served, self._served = self._served, None
+        if served:
+            await served.close()
 
     # requests
 
@@ -106,13 +108,12 @@ class Page:
             raise web.HTTPNotFound
         response = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
         await response.prepare(request)
-        try:
-            while True:
+        with suppress(ConnectionError):
+            while self._served:
                 await response.write(b"data: " + orjson.dumps(await self.state(who)) + b"\n\n")
                 await asyncio.sleep(AT_MOST_EVERY_S)
                 await self._change()
-        except ConnectionError:
-            return response
+        return response
 
     async def _change(self) -> None:
         """Returns when something changed in a chat, or after a second: the graphs move on."""
@@ -198,7 +199,8 @@ class Page:
     async def state(self, who: str) -> Json:
         """All that the page shows to *who*."""
         if self.world.shop.started:
-            await self.world.shop.state()
+            with suppress(NotUp):
+                await self.world.shop.state()
         rows = self.ledger_rows()
         return {
             "title": self.title,

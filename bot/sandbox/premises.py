@@ -94,6 +94,7 @@ class Premises:
                 await self._process.stdin.wait_closed()
         if self._session:
             await self._session.close()
+        self._process = self._session = None
 
     async def state(self) -> State:
         """What is the case: `running`, `faults`, `fallback`, `mood`, `restarts`, `hooks`."""
@@ -120,10 +121,13 @@ class Premises:
         if self._session is None:
             raise NotUp("The shop was not started.")
         url = f"http://{HOST}:{self.ops_port}/ops/{what}"
-        async with self._session.request(method, url, json=body) as answer:
-            answer.raise_for_status()
-            self.last = await answer.json()
-            return self.last
+        try:
+            async with self._session.request(method, url, json=body) as answer:
+                answer.raise_for_status()
+                self.last = await answer.json()
+        except aiohttp.ClientError as error:
+            raise NotUp(f"The shop's supervisor does not answer: {error}") from None
+        return self.last
 
     async def _until_up(self) -> None:
         try:
@@ -137,10 +141,8 @@ class Premises:
         await asyncio.sleep(0.05)
         if self._process and self._process.returncode is not None:
             raise NotUp(f"The shop's supervisor ended with {self._process.returncode}.")
-        try:
+        with suppress(NotUp):
             await self.state()
-        except aiohttp.ClientError:
-            return
 
     async def _shop_answers(self) -> bool:
         if self._session is None:

@@ -440,11 +440,9 @@ class Twilio:
     def _check(self, request: web.Request) -> None:
         if isinstance(self.mood, int) and self.mood:
             raise TwilioRefused(20429 if self.mood == 429 else 20500, "As the sandbox was told", self.mood)
-        try:
-            login = aiohttp.BasicAuth.decode(request.headers.get("Authorization", ""))
-        except ValueError:
-            login = aiohttp.BasicAuth("")
-        if not hmac.compare_digest(login.password.encode(), self.token.encode()):
+        login = base64.b64encode(f"{self.account}:{self.token}".encode()).decode()
+        given = request.headers.get("Authorization", "").removeprefix("Basic ")
+        if not hmac.compare_digest(given.encode(), login.encode()):
             raise TwilioRefused(20003, "Authenticate", 401)
         if request.match_info.get("account", self.account) != self.account:
             raise _not_found(request)

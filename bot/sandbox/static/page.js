@@ -21,9 +21,9 @@ function h(tag, props = {}, ...children) {
 }
 
 const ICON = {
-  silent: "M12 3a6 6 0 0 0-6 6v4l-2 4h13L5 5l1-1 15 15-1 1-3-3",
-  sent: "M5 13l4 4L19 7l-1.500-1.500L9 14l-2.500-2.500z",
-  read: "M2 13l4 4L16 7l-1.500-1.500L6 14l-2.500-2.500zM11 16l1 1L23 7l-1.500-1.500z",
+  silent: "M6 17v-6a6 6 0 0 1 9-5M18 11v6H5M10 20h4M4 4l16 16",
+  sent: "M5 13l5 5L20 7",
+  read: "M2 13l5 5L17 7M12 17l1 1L23 7",
 };
 
 function icon(name, extra = "") {
@@ -173,11 +173,11 @@ function drawWhatsApp(box) {
 
 function drawWindow({ open, number }) {
   const change = h("button", { onclick: () => deed("window", { who: my.who, opened: !open }) }, open ? "Let a day pass" : "Open it");
-  return h("p", {}, `${number} · 24 h window ${open ? "open" : "closed: templates only"}`, change);
+  return h("p", {}, `${number} · 24 h window ${open ? "open" : "closed"}`, change);
 }
 
 function drawText(message, changed) {
-  const tick = message.mine ? null : icon(message.status === "sent" ? "sent" : "read", message.status === "read" ? "read" : "");
+  const tick = message.mine || message.error ? null : icon(message.status === "sent" ? "sent" : "read", message.status === "read" ? "read" : "");
   const text = h("span", {}, message.text);
   const bubble = h("div", { class: "bubble" },
     message.reply ? h("span", { class: "quote" }, message.reply) : null,
@@ -252,9 +252,9 @@ function beep() {
 // The shop
 
 const GRAPHS = [
-  { id: "rps", title: "customers served", unit: "/ s", floor: 30, loud: () => false, show: (v) => String(Math.round(v)) },
-  { id: "errors", title: "of requests fail", unit: "%", floor: 20, loud: (v) => v > 2, show: (v) => v.toFixed(v < 10 ? 1 : 0) },
-  { id: "p95", title: "95 % faster than", unit: "ms", floor: 100, loud: (v) => v > 500, show: (v) => String(Math.round(v)) },
+  { id: "rps", title: "requests", unit: "/ s", floor: 30, loud: () => false, show: (v) => String(Math.round(v)) },
+  { id: "errors", title: "fail", unit: "%", floor: 20, loud: (v) => v > 2, show: (v) => v.toFixed(v < 10 ? 1 : 0) },
+  { id: "p95", title: "p95 latency", unit: "ms", floor: 100, loud: (v) => v > 500, show: (v) => String(Math.round(v)) },
 ];
 const SECONDS = 120;
 
@@ -271,13 +271,13 @@ function drawGraph({ id, title, unit, floor, loud, show }, points) {
   const line = values.map((value, i) => `${x(i).toFixed(1)},${y(value)}`).join(" ");
   let box = $("graphs").querySelector(`.${id}`);
   if (!box) {
-    box = h("div", { class: `graph ${id}`, html: `<div><b><i></i><small>${unit}</small></b><span>${title}</span></div>
+    box = h("div", { class: `graph ${id}`, html: `<div><b><span></span><small>${unit}</small></b><span>${title}</span></div>
       <svg viewBox="0 0 300 60" preserveAspectRatio="none" role="img" aria-label="${title}"><polygon class="area"/><polyline class="line"/></svg>` });
     $("graphs").append(box);
   }
   const now = mean(points, id);
   box.classList.toggle("loud", loud(now));
-  box.querySelector("b i").textContent = show(now);
+  box.querySelector("b span").textContent = show(now);
   box.querySelector(".line").setAttribute("points", line);
   box.querySelector(".area").setAttribute("points", values.length ? `${x(0)},60 ${line} 300,60` : "");
 }
