@@ -44,10 +44,9 @@ class HttpHealth:
         answer = await _get(session, service.health_url, headers, {"format": "slots", "since": str(cursor)})
         if answer.get("schema") == wire.SCHEMA:
             return _from_slots(answer, cursor, now_ms)
-        history_url = alertengine.history_url(service.health_url)
-        history = await _get(session, history_url, headers, {"last_n_buckets": "2"})
+        counter = await _get(session, alertengine.counter_url(service.health_url), headers, {})
         key = f"{charter.tenant.id}/{service.id}"
-        return Polled(self._rivals.tick(key, answer, history, now_ms), now_ms // 1000)
+        return Polled(self._rivals.tick(key, answer, counter, now_ms), now_ms // 1000)
 
     def _headers(self, service: Service) -> dict[str, str]:
         token = self._secrets.get(service.token_env) if service.token_env else None
