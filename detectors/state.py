@@ -198,9 +198,11 @@ def _routes_tested(state: ServiceState, tick: Tick, policy: Policy) -> dict[str,
 def _dropped(state: ServiceState, tick: Tick, policy: Policy) -> Evidence:
     if state.baseline.expected(policy.drop_window_ms) < policy.drop_min_expected:
         return evidence.NONE
+    # Requests that hang have arrived: they are not a drop.
+    waited = state.recent[-1].inflight if state.recent else 0
     return evidence.poisson_drop(
         state.test("drop"),
-        tick.n,
+        max(0, tick.n + tick.inflight - waited),
         state.baseline.expected(tick.span_ms),
         factor=policy.drop_factor_permille / 1000,
         cap=policy.cap,

@@ -58,6 +58,20 @@ def test_a_burst_of_one_tick_does_not_alarm(warm):
     assert warm.for_s(60).healthy
 
 
+def test_an_alarm_is_off_when_the_newest_requests_are_well_though_evidence_remains(warm):
+    warm.for_s(60, errors=5)
+    assert warm.verdict.severity == "warning"
+    assert warm.for_s(10, n=500, errors=1).healthy
+    assert warm.state.tests["err_warn"].nats >= warm.policy.threshold
+
+
+def test_a_hasty_policy_still_waits_for_five_bad_requests(watch):
+    hasty = watch(Policy().with_overrides({"evidence_cn": 100}))
+    hasty.for_s(30)
+    assert hasty.for_s(20, n=1, errors=1).healthy
+    assert not hasty.see(n=1, errors=1).healthy
+
+
 def test_errors_of_one_tick_and_then_silence_do_not_alarm_by_the_passing_of_time(fresh):
     fresh.for_s(60)
     fresh.see(n=15, errors=15)
@@ -102,10 +116,22 @@ def test_an_app_whose_handlers_all_hang_alarms_within_fifteen_seconds(fresh, spa
     assert verdict.alarms == fresh.verdict.alarms
 
 
+def test_requests_that_hang_are_no_drop_of_traffic(warm):
+    for tick in range(1, 12):
+        warm.see(n=0, inflight=2 + 100 * tick, oldest_ms=5_000 * tick)
+    assert [alarm.signal for alarm in warm.verdict.alarms] == ["hangs"]
+
+
 def test_streams_that_stay_open_for_hours_are_not_hangs(fresh):
     for minute in range(1, 120):
         assert fresh.for_s(60, inflight=60, oldest_ms=60_000 * minute).healthy
     assert fresh.openings == []
+
+
+def test_more_streams_than_usual_are_not_hangs_when_they_are_no_older_than_usual(fresh):
+    fresh.for_s(1_800, inflight=20, oldest_ms=60_000)
+    assert fresh.for_s(60, inflight=200, oldest_ms=60_000).healthy
+    assert not fresh.for_s(60, inflight=200, oldest_ms=130_000).healthy
 
 
 def test_one_long_report_is_not_a_hang(warm):
@@ -231,6 +257,14 @@ def test_an_incident_closes_after_a_minute_of_quiet_and_not_before(warm):
         closed_after += 5
     assert 60 <= closed_after <= 75
     assert recovered_because(verdict).startswith("Recovered: 0 of 1200 failed in 60 s; closed after ")
+
+
+def test_a_relapse_of_one_tick_starts_the_quiet_again(warm):
+    warm.for_s(30, errors=100)
+    warm.for_s(50, n=500)
+    assert warm.verdict.quiet_ms >= 40_000
+    relapse = warm.see(n=500, errors=500)
+    assert (relapse.healthy, relapse.quiet_ms) == (True, 0)
 
 
 def test_silence_after_errors_is_no_evidence_of_recovery(fresh):
