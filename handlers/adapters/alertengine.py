@@ -38,7 +38,7 @@ class Memory:
     def tick(
         self, service: str, answer: Mapping[str, object], counter: Mapping[str, object], now_ms: int
     ) -> Tick:
-        """What ended since the last poll of *service*. Raises PortError where the answer is not the peer's."""
+        """What ended since the last poll. Raises PortError where the answer is not the peer's."""
         metrics = answer.get("metrics")
         if not isinstance(metrics, dict):
             raise PortError("answered neither slots nor the metrics of fastapi-alertengine")
