@@ -1,5 +1,7 @@
 """A request lapses at its deadline, once, and says that nothing was run."""
 
+from handlers.expire import Expire
+from handlers.reconciler import Work
 from ledger import events as ev
 from ledger.machine import Stage
 from tests.council_room import RUDO, Room
@@ -20,6 +22,12 @@ async def test_a_request_expires_at_its_deadline_and_not_before():
     await room.run(0.001)
     assert room.stage is Stage.EXPIRED
     assert room.incident.latest(ev.Expired).reason == "No answer in time, nothing was run"
+
+
+async def test_coming_too_early_is_no_failure():
+    room = await requested()
+    await Expire(room.ledger).do(Work("early", 0, "checkout-1"))
+    assert room.stage is Stage.VALIDATED
 
 
 async def test_the_loop_comes_back_for_the_deadline():

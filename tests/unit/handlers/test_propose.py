@@ -96,6 +96,29 @@ async def test_asking_again_renews_at_once_with_the_newest_opinions_and_asks_no_
     assert [len(model.asked) for model in room.models.values()] == [1, 1]
 
 
+async def test_asking_again_does_not_wait_for_a_round_that_is_still_being_asked():
+    room = await asked(opinion(), opinion(), severity="warning")
+    await room.run(300)
+    for model in room.models.values():
+        model._says = None
+    await room.write(POLICY, ev.Worsened(incident_id="checkout-1", reading=reading(), suspects=SUSPECTS))
+    await room.run()
+    await room.ask_again()
+    await room.run(1)
+    assert room.request.verdict == "AGREE"
+    await room.close()
+
+
+async def test_a_request_is_made_after_twelve_seconds_even_if_nobody_asks_the_models():
+    room = Room(council())
+    room.loop._reconcilers = tuple(one for one in room.loop._reconcilers if one.name != "diagnose")
+    await room.open()
+    await room.run(11.999)
+    assert room.stage is Stage.DETECTED
+    await room.run(0.001)
+    assert room.stage is Stage.VALIDATED
+
+
 async def test_after_reopening_the_council_is_heard_anew_before_the_request():
     room = await asked(opinion(), opinion())
     await room.write(POLICY, ev.Recovered(incident_id="checkout-1", after=reading()))
