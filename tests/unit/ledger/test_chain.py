@@ -25,26 +25,7 @@ from ledger.chain import (
     parse,
     receipt,
 )
-from tests.chains import NOON, chain, sealed
-
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-KEYS = st.text(st.characters(max_codepoint=127), max_size=8)
-SCALARS = st.none() | st.booleans() | st.integers(-MAX_INT, MAX_INT) | TEXT
-PLAIN = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
-    max_leaves=20,
-)
-DATA = st.dictionaries(KEYS, PLAIN, max_size=5)
-
-
-def standard(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def rewritten(**changed: object) -> bytes:
-    """A well-formed line with some of its fields replaced, whatever they are."""
-    return standard(json.loads(sealed().line) | changed)
+from tests.chains import DATA, NOON, PLAIN, TEXT, chain, rewritten, sealed, standard
 
 
 @given(PLAIN)
