@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bot import gsm7
+from bot.rings import Milestone, milestone
 from bot.scene import Scene
 from bot.words import cap
 from ledger import events as ev
-from ledger.machine import Stage
+from ledger.machine import Fact
 
-S = Stage
 NO_CODE = "(your code)"
 
 
@@ -50,8 +50,8 @@ TEMPLATES: Mapping[str, Template] = {
     ),
     "cs_dissent": Template(
         "Approval needed for {{1}}: {{2}}. The two models disagree. Theory A: {{3}}. Theory B: {{4}}. Choose "
-        "with a button, or send RUN {{5}} for A or RUN {{6}} for B. Valid until {{7}} your time. Nothing will "
-        "run without your approval.",
+        "with a button, or send RUN {{5}} for A or RUN {{6}} for B. Valid until {{7}} your time. Nothing "
+        "will run without your approval.",
         ("Trust theory A", "Trust theory B", "Neither"),
         (
             "checkout",
@@ -81,22 +81,16 @@ class Letter:
 def letter(scene: Scene, text: str) -> Letter:
     """What is sent where a card cannot be edited. *text* is the card without its tags."""
     first = text.partition("\n")[0]
-    match scene.incident.stage:
-        case S.DETECTED | S.PROPOSED if scene.incident.asked_again:
-            return Letter(sms=_short(first))
-        case S.DETECTED | S.PROPOSED if not _failed(scene):
+    seq, kind = milestone(scene.incident)
+    match kind:
+        case Milestone.OPENED:
             return _opened(scene, first)
-        case S.VALIDATED:
+        case Milestone.REQUEST:
             return _request(scene, first)
-        case S.WITHHELD | S.DENIED | S.AUTHORIZED | S.EXECUTING | S.EXECUTED:
-            return Letter(sms=_short(first))
+        case Milestone.EXPIRED | Milestone.OUTCOME:
+            return _outcome(scene, text, next(f for f in scene.incident.facts if f.seq == seq))
         case _:
-            return _outcome(scene, text)
-
-
-def _failed(scene: Scene) -> bool:
-    fact = scene.incident.last(ev.NotRecovered)
-    return fact is not None and fact.at_ms >= scene.incident.asked_ms
+            return Letter(sms=_short(first))
 
 
 def _opened(scene: Scene, first: str) -> Letter:
@@ -133,13 +127,8 @@ def _request(scene: Scene, first: str) -> Letter:
     return Letter("cs_request", said, _sms_request(scene, option, until, first))
 
 
-def _outcome(scene: Scene, text: str) -> Letter:
+def _outcome(scene: Scene, text: str, fact: Fact) -> Letter:
     first, _, rest = text.partition("\n")
-    fact = scene.incident.facts[-1]
-    for one in reversed(scene.incident.facts):
-        if one.at_ms == scene.incident.entered_ms:
-            fact = one
-            break
     receipt = scene.stamp(fact).replace(" · ", " ")
     what = first.partition(" ")[2].removeprefix(scene.incident.service).lstrip(": ").rstrip(".")
     details = next((line for line in rest.split("\n") if line.strip()), "see the ledger").rstrip(".")

@@ -15,7 +15,9 @@ from enum import StrEnum
 from bot.ports import Ring
 from ledger import events as ev
 from ledger.events import Event
-from ledger.machine import Fact, Incident
+from ledger.machine import Fact, Incident, Stage
+
+S = Stage
 
 SOUNDS: Mapping[type[Event], Ring] = {
     ev.Detected: Ring.RING,
@@ -52,6 +54,7 @@ MILESTONES: Mapping[type[Event], Milestone] = {
     ev.Detected: Milestone.OPENED,
     ev.Reopened: Milestone.OPENED,
     ev.Validated: Milestone.REQUEST,
+    ev.Withheld: Milestone.OUTCOME,
     ev.Expired: Milestone.EXPIRED,
     ev.WebhookFailed: Milestone.OUTCOME,
     ev.OutcomeUnknown: Milestone.OUTCOME,
@@ -129,8 +132,25 @@ def mark(incident: Incident) -> Mark:
     return Mark(revision, sounded, how)
 
 
+STAGES: Mapping[Milestone, frozenset[Stage]] = {
+    Milestone.OPENED: frozenset({S.DETECTED, S.PROPOSED}),
+    Milestone.REQUEST: frozenset({S.VALIDATED}),
+    Milestone.EXPIRED: frozenset({S.EXPIRED}),
+    Milestone.OUTCOME: frozenset(
+        {
+            S.WITHHELD, S.WEBHOOK_FAILED, S.UNKNOWN, S.STOOD_DOWN, S.NOT_RECOVERED, S.INCONCLUSIVE,
+            S.PROPOSED, S.RECOVERED, S.RESOLVED,
+        }
+    ),
+}  # fmt: skip
+"""As long as these stages last, a milestone is worth telling."""
+
+
 def milestone(incident: Incident) -> tuple[int, Milestone]:
-    """The newest milestone and its seq, for a channel that cannot edit. A second expiry is none."""
+    """The newest milestone and its seq, for a channel that cannot edit; none once life went on from it.
+
+    A second expiry is none.
+    """
     expired = 0
     newest = (0, Milestone.NONE)
     for fact in incident.facts:
@@ -138,7 +158,7 @@ def milestone(incident: Incident) -> tuple[int, Milestone]:
         expired += kind is Milestone.EXPIRED
         if kind is not Milestone.NONE and not (kind is Milestone.EXPIRED and expired > 1):
             newest = (fact.seq, kind)
-    return newest
+    return newest if incident.stage in STAGES.get(newest[1], ()) else (0, Milestone.NONE)
 
 
 def entered(incident: Incident) -> Fact:

@@ -1,0 +1,111 @@
+"""Prints the card of an incident for one address: on whose clock, with which codes, after which past."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from bot.cards import render
+from bot.ports import Address, Card
+from bot.scene import Notes, Reader
+from handlers.charter import Charter
+from ledger import events as ev
+from ledger.events import Reading
+from ledger.machine import Incident
+from ledger.store import StoreDown
+from ledger.view import View
+
+HOUR_MS = 3_600_000
+
+
+class Codes(Protocol):
+    async def issue(self, tenant: str, recipient: str, anchor: str, option: str, until_ms: int) -> str:
+        """The code by which *recipient* names this option. Raises StoreDown."""
+
+
+class Press:
+    """*now* is what policy measures of a service at present; *warning*, if any, stands on every card."""
+
+    def __init__(
+        self,
+        codes: Codes | None = None,
+        *,
+        reopen_ms: int = 600_000,
+        now: Callable[[str], Reading | None] = lambda _: None,
+        warning: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._codes = codes
+        self._reopen_ms = reopen_ms
+        self._now = now
+        self._warning = warning
+
+    async def card(self, view: View, incident: Incident, charter: Charter, to: Address, now_ms: int) -> Card:
+        return render(
+            incident,
+            charter,
+            Reader.of(charter, to.person),
+            now_ms,
+            approval_code=await self._issued(view.tenant, incident, to),
+            notes=self.notes(view, incident, now_ms),
+        )
+
+    def notes(self, view: View, incident: Incident, now_ms: int) -> Notes:
+        return Notes(
+            policy=view.rules.label,
+            now=self._now(incident.service),
+            record=record(view, incident),
+            runs=runs(view, incident.service, now_ms),
+            warning=self._warning(),
+            reopen_ms=self._reopen_ms,
+        )
+
+    async def _issued(self, tenant: str, incident: Incident, to: Address) -> Mapping[str, str]:
+        """A code for each option of the open request. Without a store the buttons still stand."""
+        request = incident.request
+        if request is None or self._codes is None or not isinstance(request.event, ev.Validated):
+            return {}
+        until_ms = request.event.deadline_ms
+        try:
+            return {
+                one.key: await self._codes.issue(tenant, to.recipient, request.hash, one.key, until_ms)
+                for one in request.event.options
+                if one.action
+            }
+        except StoreDown:
+            return {}
+
+
+def runs(view: View, service: str, now_ms: int) -> dict[str, int]:
+    """How often each action of *service* ran in the last hour."""
+    found: dict[str, int] = {}
+    for run in view.runs:
+        if run.service == service and run.at_ms > now_ms - HOUR_MS:
+            found[run.action] = found.get(run.action, 0) + 1
+    return found
+
+
+def record(view: View, incident: Incident) -> dict[str, tuple[int, int]]:
+    """How often lens A, lens B and both together were right at this service before, and each action helped.
+
+    What was approved and then verified was the cause; what did not help was not.
+    """
+    tally: dict[str, tuple[int, int]] = {}
+    for other in view.incidents.values():
+        if other.service == incident.service and other.id != incident.id:
+            for who, right in _settled(other):
+                rights, of = tally.get(who, (0, 0))
+                tally[who] = (rights + right, of + 1)
+    return tally
+
+
+def _settled(incident: Incident) -> list[tuple[str, bool]]:
+    """Who was right or wrong in *incident*: action ids, A, B, and AB where they named the same cause."""
+    found = incident.authorization
+    proof = incident.last(ev.Verified, ev.NotRecovered)
+    if found is None or proof is None or proof.seq < found[0].seq:
+        return []
+    helped, chosen = isinstance(proof.event, ev.Verified), found[1]
+    said = {lens: d.cause for lens, d in incident.diagnoses().items() if d.outcome == "answered"}
+    if len(said) > 1 and len(set(said.values())) == 1:
+        said["AB"] = next(iter(said.values()))
+    judged = [(lens, helped) for lens, cause in said.items() if cause is chosen.cause]
+    wrong = [(lens, False) for lens, cause in said.items() if helped and cause is not chosen.cause]
+    return [(chosen.action, helped), *judged, *wrong]
