@@ -27,39 +27,20 @@ LAST = frozenset({"http.response.body", "http.response.pathsend"})
 WENT_AWAY = frozenset({"ClientDisconnect", "ClientDisconnected"})
 
 
-class Cells:
-    """Finds the cell of a request by what identifies its route, so that a name is made once a route."""
-
-    __slots__ = ("_held", "_known", "_window")
-
-    def __init__(self, window: Window) -> None:
-        self._window = window
-        self._known: dict[object, Cell] = {}
-        self._held: list[object] = []
-
-    def of(self, scope: Scope, status: int) -> Cell:
-        """Return the cell of a request that was answered with *status*."""
-        if "endpoint" not in scope:
-            key: object = scope["method"] if status != 404 else UNMATCHED
-            return self._known.get(key) or self._learn(key, scope, status)
-        route = scope.get("route") or scope["endpoint"]
-        effective = routes.context(scope)
-        key = (id(route), id(effective), scope["method"], scope.get("root_path"))
-        return self._known.get(key) or self._learn(key, scope, status, route, effective)
-
-    def _learn(self, key: object, scope: Scope, status: int, *identified: object) -> Cell:
-        if len(self._known) >= MAX_KNOWN:
-            self._known.clear()
-            self._held.clear()
-        # Held, so that their ids are not given to other routes while we know them.
-        self._held.extend(identified)
-        cell = self._known[key] = self._window.cell(routes.name(scope, status))
-        return cell
-
-
-def meter(app: App, window: Window, own: Mapping[str, App]) -> App:  # noqa: C901 - the hot path: a call is 35 ns
+def meter(app: App, window: Window, own: Mapping[str, App]) -> App:  # noqa: C901 - the hot path
     """Return *app*, measured into *window*; *own* are endpoints that are answered here, by exact path."""
-    inflight, streams, cell_of = window.inflight, window.streams, Cells(window).of
+    inflight, streams = window.inflight, window.streams
+    known: dict[object, Cell] = {}
+    held: list[object] = []
+
+    def learn(key: object, scope: Scope, status: int, route: object) -> Cell:
+        """Return the cell of a request whose route has not been seen, and remember it."""
+        if len(known) >= MAX_KNOWN:
+            known.clear()
+            held.clear()
+        held.append(route)  # so that its id is not given to another route while we know it
+        cell = known[key] = window.cell(routes.name(scope, status))
+        return cell
 
     def end(begun: int, status: int) -> Cell:
         """Count a request that has just ended; return where."""
@@ -67,7 +48,17 @@ def meter(app: App, window: Window, own: Mapping[str, App]) -> App:  # noqa: C90
         scope = inflight.pop(begun)
         if ended >= window.turn_at:
             window.turn()
-        cell = cell_of(scope, status)
+        route = scope.get("route") or scope.get("endpoint")
+        if route is None:
+            key: object = scope["method"] if status != 404 else UNMATCHED
+        else:
+            fastapi = scope.get("fastapi")
+            if fastapi is not None:
+                route = fastapi.get("effective_route_context") or route
+            key = (id(route), scope["method"], scope.get("root_path"))
+        cell = known.get(key)
+        if cell is None:
+            cell = learn(key, scope, status, route)
         ns = ended - begun
         e = ns.bit_length() - 6
         cell.hist[(e << 5) + (ns >> e) if 0 <= e <= 30 else index(ns)] += 1
@@ -89,7 +80,7 @@ def meter(app: App, window: Window, own: Mapping[str, App]) -> App:  # noqa: C90
                 cell.blame(type(e).__name__)
         elif status >= 500:
             # An outer server-error middleware answered 500 for it and raised it again.
-            cell_of(scope, status).blame(type(e).__name__)
+            window.cell(routes.name(scope, status)).blame(type(e).__name__)
         streams.discard(begun)
 
     async def measured(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901 - as above
