@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "path", type=Path, nargs="?", help="an export: its folder, or a .jsonl or .jsonl.gz file"
     )
-    check.add_argument("--file", type=Path, dest="path", help="the same")
+    check.add_argument("--file", type=Path, help="the same")
     check.add_argument("--receipt", type=verify.read_receipt, action="append", default=[], metavar="SEQ:CODE")
     check.set_defaults(run=_verify)
     pack = commands.add_parser("export", help="a folder that anybody can verify")
@@ -71,8 +71,8 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _verify(given: argparse.Namespace) -> int:
     verifier, replay = verify.Verifier(dict(given.receipt)), Replay()
-    if given.path is not None:
-        for entry in verify.check_export(given.path, verifier):
+    if path := given.path or given.file:
+        for entry in verify.check_export(path, verifier):
             replay.take(canonical(entry))
     else:
         await _verify_store(given, verifier, replay)

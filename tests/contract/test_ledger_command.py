@@ -1,0 +1,258 @@
+"""`python -m ledger` against a running server and against exports."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from ledger import events as ev
+from ledger.__main__ import main
+from ledger.chain import GENESIS, Entry, receipt, seal
+from ledger.embedded import EmbeddedValkey
+from ledger.redis_store import FUNCTION, RedisStore, connect
+from ledger.store import check_chain
+from tests.chains import POLICY_TEXT, sealed, tell_story
+
+Run = Callable[..., Awaitable[tuple[int, str]]]
+LOG = "led:{acme}:log:00000"
+
+
+@pytest.fixture
+async def valkey() -> AsyncIterator[EmbeddedValkey]:
+    with tempfile.TemporaryDirectory(prefix="cs-", dir="/tmp") as folder:
+        server = EmbeddedValkey(Path(folder))
+        await server.start()
+        yield server
+        await server.stop()
+
+
+@pytest.fixture
+async def store(valkey: EmbeddedValkey) -> AsyncIterator[RedisStore]:
+    store = RedisStore(connect(valkey.url))
+    await store.load_functions()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def told(store: RedisStore) -> list[Entry]:
+    return await tell_story(store)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    async def ran(*arguments: object) -> tuple[int, str]:
+        code = await asyncio.to_thread(main, [str(argument) for argument in arguments])
+        return code, capsys.readouterr().out
+
+    return ran
+
+
+def place(valkey: EmbeddedValkey) -> Path:
+    return Path(valkey.url.removeprefix("unix://")).parent
+
+
+async def test_a_running_store_is_intact(valkey, told, run):
+    for where in (("--redis", valkey.url), ("--data-dir", place(valkey))):
+        code, said = await run("verify", *where, "--tenant", "acme")
+        assert (code, said.splitlines()[0]) == (0, "INTACT. acme has 8 entries; 0 receipts fit.")
+    code, _ = await run(
+        "verify", "--redis", valkey.url, "--tenant", "acme", "--receipt", f"5:{receipt(told[4])}"
+    )
+    assert code == 0
+
+
+async def test_an_export_is_verified_by_us_and_by_itself(valkey, told, run, tmp_path):
+    folder = tmp_path / "acme"
+    code, said = await run("export", "--redis", valkey.url, "--tenant", "acme", "--to", folder)
+    assert (code, said.splitlines()[0]) == (0, f"8 entries of acme are in {folder}.")
+    for path in (folder, folder / "entries-00000.jsonl.gz"):
+        assert (await run("verify", path))[0] == 0
+        assert (await run("verify", "--file", path))[0] == 0
+    alone = [sys.executable, "-I", "-S", str(folder / "verify.py"), str(folder)]
+    assert await asyncio.to_thread(subprocess.call, alone, stdout=subprocess.DEVNULL) == 0
+    says = json.loads((folder / "manifest.json").read_text())
+    assert (says["size"], says["head"], says["durability"]) == (8, told[-1].hash, "durable")
+
+
+async def test_it_runs_as_a_module(valkey, told):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ledger", "verify", "--data-dir", str(place(valkey)), "--tenant", "acme",
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    said, _ = await process.communicate()
+    assert (process.returncode, said[:7]) == (0, b"INTACT.")
+
+
+async def test_a_folder_whose_server_has_ended_is_verified_too(told, valkey, store, tmp_path):
+    await store.close()
+    await valkey.stop()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ledger", "verify", "--data-dir", str(place(valkey)), "--tenant", "acme",
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    said, _ = await process.communicate()
+    assert (process.returncode, said[:7]) == (0, b"INTACT.")
+
+
+def element(entry: Entry, line: bytes | None = None) -> bytes:
+    return entry.hash.encode() + b" " + (entry.line if line is None else line)
+
+
+@pytest.mark.parametrize(
+    ("tamper", "first_bad"),
+    [
+        (lambda told: ("LSET", LOG, 4, element(told[4], told[4].line.replace(b"rudo", b"eve!"))), 5),
+        (lambda told: ("LSET", LOG, 4, b"0" * 64 + b" " + told[4].line), 5),
+        (lambda told: ("LSET", LOG, 2, b""), 3),
+        (lambda told: ("LPOP", LOG), 1),
+        (lambda told: ("RPUSH", LOG, b"garbage"), 9),
+        (lambda told: ("RPUSH", LOG, element(told[7])), 9),
+        (lambda told: ("LREM", LOG, 1, element(told[3])), 4),
+    ],
+    ids=["edited", "hash beside it", "emptied", "first gone", "garbage", "twice", "removed"],
+)
+async def test_what_was_changed_in_the_store_is_named(valkey, store, told, run, tamper, first_bad):
+    await store._call(*tamper(told))
+    code, said = await run("verify", "--redis", valkey.url, "--tenant", "acme")
+    assert code == 1
+    assert said.startswith(f"TAMPERED. Entry {first_bad}: ")
+
+
+def forbidden(told: list[Entry], **changed: object) -> Entry:
+    """An entry that is sealed as it should be and breaks a rule."""
+    fields = {
+        "ts": told[-1].at, "tenant_id": "acme", "incident_id": "checkout-2", "event": "Noted", "stage": None,
+        "actor": {"kind": "engineer", "id": "rudo", "via": "telegram"}, "decision": "", "reason": "",
+        "confidence": None, "policy_version": "2026.1", "ref": None, "data": {"words": ""},
+    }  # fmt: skip
+    return seal(told[-1].head, **(fields | changed))
+
+
+READING = {"service": "s", "rule": "r", "signal": "s", "severity": "s", "headline": "h", "explanation": "e"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({}, "Noted cannot follow nothing"),
+        ({"event": "Invented"}, "does not know"),
+        ({"event": "Detected"}, "reading"),
+        ({"incident_id": "checkout-1", "event": "Denied", "data": {}}, "cannot follow"),
+        ({"event": "Detected", "stage": "RESOLVED", "data": {"reading": READING}}, "the stage is RESOLVED"),
+        (
+            {
+                "event": "Detected",
+                "stage": "DETECTED",
+                "data": {"reading": READING},
+                "actor": {"kind": "model", "id": "claude", "via": ""},
+            },
+            "model may not write Detected",
+        ),
+        (
+            {"incident_id": None, "event": "Resumed", "actor": {"kind": "model", "id": "c", "via": ""}},
+            "may not write",
+        ),
+    ],
+)
+async def test_what_is_well_sealed_and_against_the_rules_is_named(valkey, store, told, run, changed, why):
+    assert await store.append("acme", [forbidden(told, **changed)], told[-1].head) is None
+    code, said = await run("verify", "--redis", valkey.url, "--tenant", "acme")
+    assert code == 1
+    assert said.startswith("TAMPERED. Entry 9: it ")
+    assert why in said
+
+
+async def test_a_text_that_is_gone_or_another_is_seen(valkey, store, told, run):
+    digest = sha256(POLICY_TEXT.encode()).hexdigest()
+    await store.put_text("acme", digest, "another policy")
+    assert (await run("verify", "--redis", valkey.url, "--tenant", "acme"))[0] == 1
+    await store._call("HDEL", "led:{acme}:texts", digest)
+    assert (await run("verify", "--redis", valkey.url, "--tenant", "acme"))[0] == 2
+
+
+async def test_it_says_intact_while_writers_append(valkey, store, run):
+    async def write() -> None:
+        head = GENESIS
+        while True:
+            entry = sealed(head, event="Watched", incident_id=None, stage=None, ref=None, **BY_US)
+            assert await store.append("acme", [entry], head) is None
+            head = entry.head
+
+    async with asyncio.TaskGroup() as group:
+        writing = group.create_task(write())
+        while (before := await store.head("acme")) == GENESIS:
+            await asyncio.sleep(0)
+        for _ in range(5):
+            assert (await run("verify", "--redis", valkey.url, "--tenant", "acme"))[0] == 0
+        assert (await store.head("acme")).seq > before.seq
+        writing.cancel()
+
+
+BY_US = {
+    "actor": {"kind": "orchestrator", "id": "bot.1", "via": ""},
+    "confidence": None,
+    "data": ev.Watched(due=1, made=1, missed=0).data(),
+}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("verify",),
+        ("verify", "--redis", "unix:///nowhere/at/all", "--tenant", "acme"),
+        ("verify", "--redis", "redis://127.0.0.1:1", "--tenant", "acme"),
+        ("verify", "--data-dir", "/nowhere/at/all", "--tenant", "acme"),
+        ("verify", "--data-dir", "/nowhere/at/all"),
+        ("verify", "/nowhere/at/all"),
+        ("doctor", "--data-dir", "/nowhere/at/all"),
+        ("export", "--redis", "redis://127.0.0.1:1", "--tenant", "acme", "--to", "/tmp/never"),
+    ],
+)
+async def test_where_nothing_is_nothing_can_be_read(run, arguments):
+    code, said = await run(*arguments)
+    assert (code, said[:11]) == (3, "UNREADABLE.")
+
+
+async def test_an_empty_log_is_incomplete_and_cannot_be_exported(valkey, store, run, tmp_path):
+    assert (await run("verify", "--redis", valkey.url, "--tenant", "acme"))[0] == 2
+    code, said = await run("export", "--redis", valkey.url, "--tenant", "acme", "--to", tmp_path / "x")
+    assert (code, said) == (1, "The tenant acme has no entry.\n")
+
+
+async def test_a_sealed_store_is_not_exported(valkey, store, told, run, tmp_path):
+    await store._call("RPUSH", LOG, b"garbage")
+    code, said = await run("export", "--redis", valkey.url, "--tenant", "acme", "--to", tmp_path / "x")
+    assert code == 1
+    assert said.startswith("TAMPERED. ")
+    assert not (tmp_path / "x").exists()
+
+
+async def test_the_doctor_finds_a_fit_server_well(valkey, store, run):
+    code, said = await run("doctor", "--redis", valkey.url)
+    assert code == 0
+    assert all(line.startswith("well ") for line in said.splitlines())
+    assert "appendfsync is always." in said
+
+
+async def test_the_doctor_names_what_is_not_so_and_what_to_do(valkey, store, run):
+    await store._call("CONFIG", "SET", "appendfsync", "everysec")
+    await store._call("FUNCTION", "LOAD", "REPLACE", FUNCTION + "-- changed")
+    code, said = await run("doctor", "--redis", valkey.url)
+    assert code == 1
+    assert "NOT SO  appendfsync is everysec. Set it: CONFIG SET appendfsync always" in said
+    assert "NOT SO  The function ledger_append is missing or another. Run `python -m bot release`." in said
+
+
+async def test_the_doctor_says_what_it_cannot_see(valkey, store, run):
+    await store._call("ACL", "SETUSER", "app", "on", ">app", "~led:*", "-@all", "+hello", "+client", "+fcall")
+    code, said = await run("doctor", "--redis", valkey.url.replace("unix://", "unix://app:app@"))
+    assert code == 2
+    assert "unknown The server does not show appendfsync; it must be always." in said
+    assert "LEDGER_DURABILITY=declared" in said
