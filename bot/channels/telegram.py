@@ -211,10 +211,10 @@ class TelegramChannel:
 
         An update is confirmed to Telegram only after *take* said that it is dealt with.
         """
-        offset, pause = 0, 1.0
-        await self._without_webhook()
+        offset, pause, alone = 0, 1.0, False
         while True:
             try:
+                alone = alone or await self._without_webhook()
                 offset = await self._take_all(offset, take)
                 pause = 1.0
             except SendError as error:
@@ -222,9 +222,9 @@ class TelegramChannel:
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_PAUSE_S, pause * 2)
 
-    async def _without_webhook(self) -> None:
+    async def _without_webhook(self) -> bool:
         with _translated():
-            await self._bot.delete_webhook(drop_pending_updates=False)
+            return await self._bot.delete_webhook(drop_pending_updates=False)
 
     async def _take_all(self, offset: int, take: Callable[[bytes], Awaitable[bool]]) -> int:
         """The offset from which to go on: behind the last update that was taken, in their order."""

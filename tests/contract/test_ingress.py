@@ -2,12 +2,10 @@
 
 import asyncio
 import signal
-import tempfile
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from io import BytesIO
-from pathlib import Path
 
 import orjson
 import pytest
@@ -17,9 +15,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from bot.ingress import BAD, DELIVERIES, MOST_BODY, SECRET_HEADER, UPDATES, Inbox, TelegramDoor
 from bot.ports import SendError
 from ledger.clock import ManualClock
-from ledger.embedded import EmbeddedValkey
-from ledger.redis_store import commands, connect
 from ledger.store import StoreDown
+from tests.valkey import a_valkey, connected
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SECRET = "s3cret-of-the-webhook"
@@ -27,18 +24,14 @@ SECRET = "s3cret-of-the-webhook"
 
 @pytest.fixture
 async def valkey():
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="in") as folder:
-        server = EmbeddedValkey(Path(folder))
-        await server.start()
+    async with a_valkey() as server:
         yield server
-        await server.stop()
 
 
 @pytest.fixture
 async def redis(valkey):
-    client = connect(valkey.url)
-    yield commands(client)
-    await client.aclose()
+    async with connected(valkey) as redis:
+        yield redis
 
 
 class Hands:

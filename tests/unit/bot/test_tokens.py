@@ -9,11 +9,9 @@ from hypothesis import strategies as st
 
 from bot.ports import Verb
 from bot.tokens import (
-    LOCKED_MS,
     MOST_DATA_BYTES,
     UNREADABLE,
     BadToken,
-    MemoryCodes,
     Tokens,
     derived,
 )
@@ -22,7 +20,6 @@ from ledger.clock import ManualClock
 SECRET = b"a secret of the operator, 32 bytes or more"
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HASH = "7f3a91c2" * 8
-HOUR_MS = 3_600_000
 words = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
 
 
@@ -155,75 +152,3 @@ def test_a_forged_link_decides_nothing(token):
 def test_any_other_text_is_no_link(text):
     with pytest.raises(BadToken):
         tokens().read_link(text)
-
-
-# --- codes ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def clock():
-    return ManualClock(NOON)
-
-
-def until(clock: ManualClock) -> int:
-    return int(clock.now().timestamp() * 1000) + HOUR_MS
-
-
-async def test_a_code_names_one_recipients_option_of_one_request(clock):
-    codes = MemoryCodes(clock)
-    code = await codes.issue("acme", "chat1", HASH, "A", until(clock))
-    grant = await codes.redeem("acme", "telegram:1001", code, ["rudo", "chat1"])
-    assert (grant.recipient, grant.anchor, grant.option) == ("chat1", HASH, "A")
-    assert await codes.redeem("acme", "telegram:1001", code, ["rudo"]) is None
-    assert await codes.redeem("other", "telegram:1001", code, ["chat1"]) is None
-
-
-async def test_the_same_option_keeps_its_code_and_others_have_others(clock):
-    codes = MemoryCodes(clock)
-    first = await codes.issue("acme", "chat1", HASH, "A", until(clock))
-    assert await codes.issue("acme", "chat1", HASH, "A", until(clock)) == first
-    rest = {
-        await codes.issue("acme", "chat1", HASH, "B", until(clock)),
-        await codes.issue("acme", "rudo", HASH, "A", until(clock)),
-        await codes.issue("acme", "chat1", HASH[::-1], "A", until(clock)),
-    }
-    assert len(rest | {first}) == 4
-    assert all(len(code) == 4 and code[0] != "0" for code in rest)
-
-
-async def test_a_code_is_not_given_again_while_it_is_open(clock):
-    drawn = iter([7, 7, 7, 8])
-    codes = MemoryCodes(clock, draw=lambda _: next(drawn))
-    assert await codes.issue("acme", "chat1", HASH, "A", until(clock)) == "1007"
-    assert await codes.issue("acme", "chat1", HASH, "B", until(clock)) == "1008"
-
-
-async def test_where_most_codes_are_taken_they_get_longer(clock):
-    codes = MemoryCodes(clock, draw=lambda _: 0)
-    assert await codes.issue("acme", "chat1", HASH, "A", until(clock)) == "1000"
-    assert await codes.issue("acme", "chat1", HASH, "B", until(clock)) == "10000"
-
-
-async def test_after_five_wrong_tries_even_the_right_code_says_nothing(clock):
-    codes = MemoryCodes(clock)
-    code = await codes.issue("acme", "chat1", HASH, "A", until(clock))
-    wrong = "1000" if code != "1000" else "1001"
-    for _ in range(5):
-        assert await codes.redeem("acme", "sms:+263", wrong, ["chat1"]) is None
-    assert await codes.redeem("acme", "sms:+263", code, ["chat1"]) is None
-    assert await codes.redeem("acme", "telegram:1001", code, ["chat1"])
-    clock.advance(LOCKED_MS / 1000)
-    assert await codes.redeem("acme", "sms:+263", code, ["chat1"])
-
-
-async def test_codes_end_with_their_request_and_with_their_time(clock):
-    codes = MemoryCodes(clock)
-    gone = await codes.issue("acme", "chat1", HASH, "A", until(clock))
-    kept = await codes.issue("acme", "chat1", HASH[::-1], "A", until(clock))
-    await codes.close("acme", HASH)
-    assert await codes.redeem("acme", "telegram:1", gone, ["chat1"]) is None
-    assert await codes.redeem("acme", "telegram:1", kept, ["chat1"])
-    clock.advance(HOUR_MS / 1000)
-    assert await codes.redeem("acme", "telegram:1", kept, ["chat1"]) is None
-    await codes.close("acme", "")
-    assert not [name for name in await codes._all("acme") if not name.startswith("tries:")]
