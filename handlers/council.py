@@ -20,7 +20,6 @@ from ledger import events as ev
 from ledger.events import Cause
 from ledger.machine import Incident
 
-LENSES = ("A", "B")
 DEADLINE_MS = 12_000
 """From the moment that a round of asking began."""
 MOST_ROUNDS = 3
@@ -41,7 +40,7 @@ SEES: Mapping[str, str] = {
     "traffic": "B",
     "commit": "B",
 }
-"""Which lens sees which kind of suspect. A kind that is not listed goes where the suspect itself says."""
+"""Which lens sees which kind of suspect, as it is entered with it. Both see a kind that is not listed."""
 
 
 class Verdict(StrEnum):
@@ -110,7 +109,7 @@ def waiting_for(incident: Incident, lenses: Iterable[str]) -> list[str]:
 
 def brief_for(lens: str, incident: Incident, service: Service) -> Brief:
     """What *lens* is shown of *incident*. All of it is foreign text, cleaned and capped."""
-    seen = [one for place, one in enumerate(incident.suspects) if place == 0 or lens in _seen_by(one)]
+    seen = [one for place, one in enumerate(incident.suspects) if place == 0 or lens in one.lens]
     return Brief(
         lens=lens,
         incident=incident.id,
@@ -157,10 +156,6 @@ _SEVERITY = {"info": 0, "warning": 1, "critical": 2}
 def _exceptions(suspects: Iterable[ev.Suspect]) -> set[str]:
     """The types, without how often and where: "POST /pay 31 × TimeoutError" is a TimeoutError."""
     return {one.text.rpartition("× ")[2] or one.name for one in suspects if one.kind == "exception"}
-
-
-def _seen_by(suspect: ev.Suspect) -> str:
-    return SEES.get(suspect.kind, suspect.lens)
 
 
 def _evidence(suspect: ev.Suspect, opened_ms: int) -> Mapping[str, str]:

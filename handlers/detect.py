@@ -19,8 +19,10 @@ from detectors.policy import Policy
 from detectors.suspects import Suspect as Ranked
 from detectors.verdict import ServiceState, Verdict, judge, should_open, should_recover, suspects, worse
 from detectors.window import Missed, Tick
+from handlers.council import SEES
 from handlers.ports import Rulebook
 from handlers.readings import reading_of
+from handlers.sanitise import clean
 from ledger import events as ev
 from ledger.events import Actor, Event, Reading, Suspect
 from ledger.ledger import Decide, Ledger, Refusal
@@ -29,10 +31,6 @@ from ledger.view import View, epoch_ms
 
 NETWORK = "network"
 """The service that stands for what lies between us and all the others."""
-LENSES = {
-    "gauge": "A", "route_latency": "A", "dependency_latency": "B", "exception": "B", "route_errors": "B",
-    "dependency_errors": "B", "commit": "B",
-}  # fmt: skip
 NOTHING = Refusal("nothing")
 
 
@@ -62,6 +60,8 @@ class Detect:
     rulebook: Rulebook
     seen: dict[str, Seen] = field(default_factory=dict)
     dirty: set[str] = field(default_factory=set)
+    turned: bool = False
+    """Whether a service turned sick or well since the last `keep`: then it is worth keeping at once."""
 
     def verdict(self, tenant: str, service: str) -> Verdict | None:
         found = self.seen.get(service)
@@ -88,6 +88,7 @@ class Detect:
         missed = kept.missed + 1 if isinstance(what, Missed) else 0
         self.seen[service] = Seen(state, verdict, cursor, missed)
         self.dirty.add(service)
+        self.turned |= bool(verdict.alarms) != bool(kept.verdict and kept.verdict.alarms)
         if self._network_is_gone(verdict):
             return await self._say(network_down(self._reading_of_network()))
         if view.open_for(NETWORK) and not self._most_are_missed():
@@ -107,7 +108,7 @@ class Detect:
 
     async def keep(self, states: States) -> None:
         """Save what has changed since the last time."""
-        changed, self.dirty = self.dirty, set()
+        changed, self.dirty, self.turned = self.dirty, set(), False
         texts = {
             name: json.dumps({"state": self.seen[name].state.dump(), "cursor": self.seen[name].cursor})
             for name in changed
@@ -236,5 +237,9 @@ def _reopened(before: Incident, reading: Reading, found: tuple[Suspect, ...]) ->
 
 def _suspect(one: Ranked) -> Suspect:
     return Suspect(
-        id=one.id, kind=one.kind, name=one.component, text=one.text, lens=LENSES.get(one.kind, "AB")
+        id=one.id,
+        kind=one.kind,
+        name=clean(one.component),
+        text=clean(one.text),
+        lens=SEES.get(one.kind, "AB"),
     )

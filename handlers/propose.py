@@ -14,6 +14,7 @@ from datetime import datetime
 
 from handlers import council, gates
 from handlers.charter import Charter
+from handlers.council import Verdict
 from handlers.offers import NO_ACTION, offer
 from handlers.ports import Rulebook, Watch
 from handlers.reconciler import MOVED, Work, insist
@@ -100,9 +101,11 @@ class Validate:
 
 
 def proposal(incident: Incident, charter: Charter) -> ev.Proposed:
-    """What is proposed for *incident* as it stands."""
+    """What is proposed for *incident* as it stands. An offer that rests on no theory is NONE, whatever was
+    said."""
     counsel = council.judge(incident.diagnoses())
     made = offer(incident, counsel, charter.service(incident.service))
+    alone = made.options and not any(one.theory for one in made.options)
     confidence = made.options[0].confidence if len(made.options) == 1 else None
     return ev.Proposed(
         incident_id=incident.id,
@@ -110,7 +113,7 @@ def proposal(incident: Incident, charter: Charter) -> ev.Proposed:
         reason=made.reason,
         confidence=confidence,
         options=made.options,
-        verdict=counsel.verdict,
+        verdict=Verdict.NONE if alone else counsel.verdict,
     )
 
 

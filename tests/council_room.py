@@ -88,9 +88,9 @@ risk = "high"
 causes = ["deploy"]
 """
 
-POOL = Suspect(id="E1", kind="gauge", name="db_pool", text="db_pool 20 of 20 in use")
-TIMEOUTS = Suspect(id="E2", kind="exception", name="POST /pay", text="POST /pay 31 × TimeoutError")
-COMMIT = Suspect(id="E3", kind="commit", name="a1b2c3d", text="Fix checkout query isolation level")
+POOL = Suspect(id="E1", kind="gauge", name="db_pool", text="db_pool 20 of 20 in use", lens="A")
+TIMEOUTS = Suspect(id="E2", kind="exception", name="POST /pay", text="POST /pay 31 × TimeoutError", lens="B")
+COMMIT = Suspect(id="E3", kind="commit", name="a1b2c3d", text="Fix checkout query isolation level", lens="B")
 SUSPECTS = (POOL, TIMEOUTS, COMMIT)
 
 

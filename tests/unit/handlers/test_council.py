@@ -188,7 +188,7 @@ def test_the_lenses_see_different_evidence_and_share_the_strongest_suspect():
     assert shown("B", flipped) == ["E2", "E3"]
 
 
-def test_a_suspect_of_an_unknown_kind_goes_where_it_says_itself():
+def test_a_suspect_is_shown_to_the_lens_that_stands_with_it():
     strange = Suspect(id="E4", kind="alertmanager", name="x", text="x", lens="A")
     assert "E4" in shown("A", (*SUSPECTS, strange))
     assert "E4" not in shown("B", (*SUSPECTS, strange))
