@@ -160,9 +160,8 @@ def main():
     chosen = arguments.parse_args()
     warnings.simplefilter("ignore")
     workloads, skipped = candidates()
-    print(
-        f"Python {sys.version.split()[0]}, {os.cpu_count()} CPUs, {chosen.rounds} rounds × {chosen.requests} requests"
-    )
+    version, cpus = sys.version.split()[0], os.cpu_count()
+    print(f"Python {version}, {cpus} CPUs, {chosen.rounds} rounds × {chosen.requests} requests")
     for workload, (path, apps) in workloads.items():
         with contextlib.redirect_stdout(io.StringIO()):  # the peer greets its first request
             medians = asyncio.run(measure(apps, path, chosen.rounds, chosen.requests))

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from . import histogram
-from .window import KEEP_S, Closed, Packed, add
+from .window import KEEP_S, Closed, Packed, total
 from .wire import Gauge, gauge
 
 SCHEMA = "health/1"
@@ -63,9 +63,9 @@ class Sums:
 def evaluate(present: Present, closed: Sequence[Closed]) -> Document:
     """Return the ``health/1`` document of the closed slots of the last minute."""
     edge = present.now_ms // 1000 - RECENT_S
-    recent = _sum([one for one in closed if one.t >= edge])
-    before = _sum([one for one in closed if one.t < edge])
-    whole = _sum(closed)
+    recent = _sum(one.total for one in closed if one.t >= edge)
+    before = _sum(one.total for one in closed if one.t < edge)
+    whole = _sum(one.total for one in closed)
     seconds = closed[-1].t - closed[0].t + 1 if closed else 0
     components = {
         "latency": component(histogram.above(recent.hist, SLOW_NS), recent.n, 0.05, 0.15),
@@ -147,7 +147,8 @@ def _trend(recent: Sums, before: Sums) -> str:
 
 
 def _metrics(present: Present, closed: Sequence[Closed], whole: Sums, seconds: int) -> Document:
-    hooks, api = (_hist(r for r in _all(closed) if ("webhook" in r.name) is yes) for yes in (True, False))
+    hooks = total(r for r in _all(closed) if "webhook" in r.name).part().hist
+    api = {i: c - hooks.get(i, 0) for i, c in whole.hist.items()} if hooks else whole.hist
     p95, mean = whole.ms(0.95), _mean_ms(whole.hist)
     return {
         "overall_p95_ms": p95,
@@ -216,18 +217,18 @@ def _routes(closed: Sequence[Closed]) -> list[Document]:
 
 
 def _route(name: str, seconds: Sequence[Packed]) -> Document:
-    n, hist = sum(r.n for r in seconds), _hist(seconds)
+    whole = _sum(seconds)
     exceptions: dict[str, int] = defaultdict(int)
     for one in seconds:
         for kind, c in one.exceptions.items():
             exceptions[kind] += c
     return {
         "route": name,
-        "n": n,
-        "p50_ms": round(histogram.quantile(hist, 0.50) / 1e6, 3),
-        "p95_ms": round(histogram.quantile(hist, 0.95) / 1e6, 3),
-        "error_rate": round(sum(r.errors for r in seconds) / n, 6),
-        "slow_share": round(histogram.above(hist, SLOW_NS) / n, 6),
+        "n": whole.n,
+        "p50_ms": whole.ms(0.50),
+        "p95_ms": whole.ms(0.95),
+        "error_rate": round(whole.error_rate, 6),
+        "slow_share": round(histogram.above(whole.hist, SLOW_NS) / whole.n, 6),
         "exceptions": dict(exceptions),
     }
 
@@ -236,25 +237,9 @@ def _all(closed: Iterable[Closed]) -> Iterable[Packed]:
     return (route for one in closed for route in one.routes)
 
 
-def _hist(packed: Iterable[Packed]) -> Mapping[int, int]:
-    sums: defaultdict[int, int] = defaultdict(int)
-    for one in packed:
-        add(sums, one.pairs)
-    return sums
-
-
-def _sum(closed: Sequence[Closed]) -> Sums:
-    hist: defaultdict[int, int] = defaultdict(int)
-    for one in closed:
-        add(hist, one.pairs)
-    routes = list(_all(closed))
-    return Sums(
-        sum(r.n for r in routes),
-        sum(r.errors for r in routes),
-        sum(r.client_errors for r in routes),
-        sum(r.aborted for r in routes),
-        hist,
-    )
+def _sum(parts: Iterable[Packed]) -> Sums:
+    one = total(parts)
+    return Sums(one.n, one.errors, one.client_errors, one.aborted, histogram.unflat(one.pairs))
 
 
 def _mean_ms(hist: Mapping[int, int]) -> float:

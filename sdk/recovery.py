@@ -20,6 +20,7 @@ import json
 import logging
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ class Recovery:
         self._prefix = prefix.rstrip("/")
         self._limit_s = limit_s
         self._wall_ms = wall_ms
+        self._opening = threading.Lock()
         self._journal: Journal | None = None
         self._handlers: dict[str, Handler] = {}
         self._runs: set[asyncio.Task[Reply]] = set()
@@ -169,11 +171,13 @@ class Recovery:
         return "ok"
 
     def _open(self) -> Journal:
-        if self._journal is None:
-            folder = self._state_dir or _private_folder(self._service)
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._journal = Journal(folder)
-        return self._journal
+        # Two first requests at once must not make two journals: each would think the other's run dead.
+        with self._opening:
+            if self._journal is None:
+                folder = self._state_dir or _private_folder(self._service)
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._journal = Journal(folder)
+            return self._journal
 
 
 async def _call(handler: Handler, run: Run) -> None:
