@@ -164,11 +164,16 @@ class Receiver:
         self.ran: Counter[str] = Counter()
         self.most_at_once = 0
         self.under_way = 0
-        self.gate: asyncio.Event | None = None
+        self.gates: list[asyncio.Event] = []
         self.rung = asyncio.Condition()
 
     def port(self, life: Life) -> "Line":
         return Line(self, life)
+
+    def hold(self) -> asyncio.Event:
+        """The next call that nobody holds yet is answered once this is set."""
+        self.gates.append(asyncio.Event())
+        return self.gates[-1]
 
     async def called(self, times: int) -> None:
         """Returns once *times* calls have come."""
@@ -188,10 +193,11 @@ class Receiver:
             self.rung.notify_all()
         self.under_way += 1
         self.most_at_once = max(self.most_at_once, self.under_way)
+        gate = self.gates.pop(0) if self.gates else None
         try:
             answer = self.answers.pop(0) if self.answers else 200
-            if self.gate:
-                await self.gate.wait()
+            if gate:
+                await gate.wait()
             return self._answer(call, answer)
         finally:
             self.under_way -= 1

@@ -10,7 +10,7 @@ from handlers.ports import PortError
 from ledger import events as ev
 from ledger.machine import unsettled
 from ledger.view import fold
-from tests.execution_room import CHARTER, CHECKOUT, Room
+from tests.execution_room import CHARTER, Room
 
 ONCE = CHARTER.replace("idempotent = true", "idempotent = false")
 STEPS = range(9)  # two appends with two sides each, a call with two, and a few beyond the end
@@ -109,7 +109,7 @@ async def test_two_processes_that_see_the_same_tap_make_one_call():
     room = Room()
     await room.detect()
     await room.authorize()
-    room.receiver.gate = asyncio.Event()
+    answer = room.receiver.hold()
     one, two = await room.process("web.1"), await room.process("web.2")
     both = [asyncio.create_task(p.executor.do(p.due()[0])) for p in (one, two)]
     done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -117,35 +117,61 @@ async def test_two_processes_that_see_the_same_tap_make_one_call():
     assert len(room.receiver.calls) == 1
     await two.ledger.catch_up()
     assert [work.at_ms - room.now_ms for work in two.due()] == [12_000]
-    room.receiver.gate.set()
+    answer.set()
     await asyncio.gather(*both)
     await books_balance(room)
     assert await room.told() == ["Authorized", "ExecutionStarted", "Executed"]
 
 
-async def test_another_process_takes_over_after_until_and_a_late_answer_still_counts():
-    room = Room(charter=CHARTER)
+async def two_tries(room: Room) -> tuple[asyncio.Task[None], asyncio.Task[None]]:
+    """One process asks and hears nothing, another takes over after `until`. Both wait for their answers."""
     await room.detect()
     await room.authorize()
-    room.receiver.gate = asyncio.Event()
     slow, other = await room.process("web.1"), await room.process("web.2")
     asked = asyncio.create_task(slow.executor.do(slow.due()[0]))
     await room.receiver.called(1)
     await other.ledger.catch_up()
+    [work] = other.due()
+    await other.executor.do(work)
+    assert len(room.receiver.calls) == 1, "nobody takes over before until"
     room.clock.advance(12)
-    took_over = asyncio.create_task(other.executor.do(other.due()[0]))
+    took_over = asyncio.create_task(other.executor.do(work))
     await room.receiver.called(2)
-    room.receiver.gate.set()
-    await asyncio.gather(asked, took_over)
+    return asked, took_over
+
+
+async def test_another_process_takes_over_after_until_and_a_late_answer_still_counts():
+    room = Room()
+    first, second = room.receiver.hold(), room.receiver.hold()
+    asked, took_over = await two_tries(room)
+    first.set()
+    await asked
     assert await room.told() == ["Authorized", "ExecutionStarted", "ExecutionStarted", "Executed"]
+    second.set()
+    await took_over
+    await room.process("web.3")
+    assert (await room.told())[-1] == "Executed"
     assert list(room.receiver.ran.values()) == [1]
+
+
+async def test_a_late_failure_of_an_older_try_changes_nothing():
+    room = Room([400, 200])
+    first, second = room.receiver.hold(), room.receiver.hold()
+    asked, took_over = await two_tries(room)
+    first.set()
+    await asked
+    assert await room.told() == ["Authorized", "ExecutionStarted", "ExecutionStarted"]
+    second.set()
+    await took_over
+    assert (await room.told())[-1] == "Executed"
+    assert len(await room.outcomes()) == 1
 
 
 async def test_a_success_that_comes_after_the_outcome_was_given_up_is_reported_beside_it():
     room = Room(charter=ONCE)
     await room.detect()
     await room.authorize()
-    room.receiver.gate = asyncio.Event()
+    answer = room.receiver.hold()
     slow, other = await room.process("web.1"), await room.process("web.2")
     asked = asyncio.create_task(slow.executor.do(slow.due()[0]))
     await room.receiver.called(1)
@@ -153,26 +179,24 @@ async def test_a_success_that_comes_after_the_outcome_was_given_up_is_reported_b
     room.clock.advance(12)
     await other.step()
     assert (await room.told())[-1] == "OutcomeUnknown"
-    room.receiver.gate.set()
+    answer.set()
     await asked
     assert await room.told() == ["Authorized", "ExecutionStarted", "OutcomeUnknown", "OutcomeReported"]
     assert len(await room.outcomes()) == 1
 
 
-async def test_a_late_failure_of_an_older_try_changes_nothing():
-    room = Room([400, 200])
+async def test_work_that_was_due_before_another_process_took_it_is_left_alone():
+    room = Room()
     await room.detect()
     await room.authorize()
-    slow, other = await room.process("web.1"), await room.process("web.2")
-    room.receiver.gate = asyncio.Event()
-    asked = asyncio.create_task(slow.executor.do(slow.due()[0]))
+    answer = room.receiver.hold()
+    one, two = await room.process("web.1"), await room.process("web.2")
+    [stale] = two.due()
+    asked = asyncio.create_task(one.executor.do(one.due()[0]))
     await room.receiver.called(1)
-    await other.ledger.catch_up()
-    room.clock.advance(12)
-    took_over = asyncio.create_task(other.executor.do(other.due()[0]))
-    await room.receiver.called(2)
-    room.receiver.gate.set()
+    await two.ledger.catch_up()
+    await two.executor.do(stale)
+    assert len(room.receiver.calls) == 1
+    answer.set()
     await asked
-    await took_over
-    assert await room.told() == ["Authorized", "ExecutionStarted", "ExecutionStarted", "Executed"]
-    assert CHECKOUT in slow.ledger.view.incidents
+    await books_balance(room)
