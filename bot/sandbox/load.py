@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from bot.sandbox.loopback import Bell
+
 CROWD = 300
 PATIENCE_S = 8.0
 POINTS = 180
@@ -48,6 +50,7 @@ class Load:
     def __init__(self, url: str, rate: float = 20.0, seed: int = 7) -> None:
         self.url, self.rate = url, rate
         self.seconds: deque[Second] = deque(maxlen=POINTS)
+        self.bell = Bell()
         self._random = random.Random(seed)
         self._under_way: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
@@ -96,6 +99,7 @@ class Load:
         now.latencies.append(seconds * 1000)
         now.errors += failed
         now.refused += refused
+        self.bell.ring()
 
     def _second(self) -> Second:
         now = int(time.monotonic())
