@@ -6,11 +6,12 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from html import escape
 
 from bot import auditing, phrases
 from bot.adoption import Adoption
 from bot.answer import Desk
-from bot.conversation import Conversation
+from bot.conversation import Conversations, Key
 from bot.ports import Answer, Said, Tap, Verb
 from bot.room import House, Room
 from bot.tokens import Codes
@@ -76,14 +77,14 @@ class Commands:
         desk: Desk,
         adoption: Adoption,
         codes: Codes,
-        conversation: Conversation,
+        conversations: Conversations,
         condition: Callable[[Room], Sequence[str]],
     ) -> None:
         self._house = house
         self._desk = desk
         self._adoption = adoption
         self._codes = codes
-        self._conversation = conversation
+        self._conversations = conversations
         self._condition = condition
 
     async def tapped(self, tenant: str, tap: Tap) -> Answer:
@@ -92,9 +93,7 @@ class Commands:
         if room is None:
             return Answer(phrases.unknown_person())
         if tap.verb is not Verb.ADOPT:
-            answer = await self._desk.tapped(tenant, tap)
-            await self._ask_why(room, tap, answer)
-            return answer
+            return await self._ask_why(room, tap, await self._desk.tapped(tenant, tap))
         person = room.who(tap.channel, tap.vendor_id)
         if person is None or not tap.genuine:
             return await self._desk.refuse(room, "stranger", tap, "Only an admin can adopt a charter.")
@@ -113,7 +112,7 @@ class Commands:
             return Answer(STRANGER) if name or said.private else None
         if name in COMMANDS:
             return await COMMANDS[name].run(self, Order(room, person, said, words))
-        if name:
+        if name and name != "cancel":
             return Answer(f"There is no /{name}. /help lists what there is.")
         return await self._free(Order(room, person, said, said.text.strip()))
 
@@ -134,18 +133,22 @@ class Commands:
             return await self.approve(_with(order, order.rest))
         if head in {"NO", "D", "DENY"} and order.rest:
             return await self.deny(_with(order, order.rest))
-        key = (order.room.tenant, order.said.channel, order.said.vendor_id)
-        step = await self._conversation.feed(key, order.words)
+        key = Key(order.room.tenant, order.said.channel, order.said.vendor_id)
+        step = await self._conversations.feed(key, order.words)
         if step is None:
             return Answer("Send status, audit or help.") if order.said.private else None
-        return await self._note(order, step.data.get("incident", ""))
+        if not step.done:
+            return Answer(step.say)
+        return await self._note(_with(order, step.data["reason"]), step.data["incident"])
 
-    async def _ask_why(self, room: Room, tap: Tap, answer: Answer) -> None:
+    async def _ask_why(self, room: Room, tap: Tap, answer: Answer) -> Answer:
         """After Deny, the next words of that person are the reason."""
         incident = room.ledger.view.anchored(tap.anchor)
-        if tap.verb is Verb.DENY and answer.ref and incident:
-            key = (room.tenant, tap.channel, tap.vendor_id)
-            await self._conversation.begin("deny_reason", key, {"incident": incident.id})
+        if tap.verb is not Verb.DENY or answer.ref is None or incident is None or tap.words:
+            return answer
+        key = Key(room.tenant, tap.channel, tap.vendor_id)
+        step = await self._conversations.begin("deny", key, {"incident": incident.id})
+        return replace(answer, html=escape(step.say, quote=False))
 
     async def _note(self, order: Order, incident: str) -> Answer:
         words = await order.room.keep_words(order.words)

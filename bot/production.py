@@ -20,13 +20,14 @@ from bot.answer import Desk
 from bot.app import KEEPALIVE_S, Route, application
 from bot.channels.telegram import TelegramChannel, TelegramReceiver, build_application, builder
 from bot.commands import COMMANDS, Commands
-from bot.conversation import Conversation, RedisTalks
+from bot.conversation import RedisConversations
 from bot.ingress import Inbox, Receiver, TelegramDoor
 from bot.lease import Lease
 from bot.notify import Notify, RedisShown
 from bot.opening import Building, find_rules, open_rooms
 from bot.outbox import Outbox
 from bot.ports import Address, Answer, Channel, SendError
+from bot.press import Press
 from bot.room import House, Room
 from bot.settings import Settings, Telegram
 from bot.state import EnvironmentSecrets, RedisLinkCodes, RedisLinks, RedisStates
@@ -44,7 +45,7 @@ from ledger.events import Actor
 from ledger.machine import Incident
 from ledger.redis_store import Commands as Redis
 from ledger.redis_store import RedisStore, commands, connect
-from ledger.store import StoreDown
+from ledger.store import Durability, StoreDown
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,8 @@ async def running(settings: Settings, environment: Mapping[str, str]) -> AsyncIt
 
 
 class _Program:
+    """The parts, and the order in which they begin and end."""
+
     def __init__(
         self, settings: Settings, environment: Mapping[str, str], redis: Redis, store: RedisStore
     ) -> None:
@@ -119,9 +122,16 @@ class _Program:
             self.settings, self.store, self.redis, self.links, self.clock, self.process, version()
         )
         self.house = House(await open_rooms(building))
+        for tenant in self.house.rooms:
+            await self.shown.refresh(tenant)
         desk = Desk(self.house.rooms, self.process, self._post, self._audit)
         self.commands = Commands(
-            self.house, desk, self.adoption, self.codes, Conversation(RedisTalks(self.redis)), self._condition
+            self.house,
+            desk,
+            self.adoption,
+            self.codes,
+            RedisConversations(self.redis),
+            self._condition,
         )
         if self.settings.telegram:
             await self._open_telegram(self.settings.telegram, stack)
@@ -160,9 +170,21 @@ class _Program:
             interval_s=self.settings.loop_interval_s,
         )
         for room in self.house.rooms.values():
-            notify = Notify(room, self.outbox, self.channels, self.shown, self.codes, self.process)
             lease = Lease(self.redis, self.clock, room.tenant, self.process)
-            self.work.append(tenant_work(room, tools, notify, lease))
+            self.work.append(tenant_work(room, tools, self._notify(room), lease))
+
+    def _notify(self, room: Room) -> Notify:
+        return Notify(
+            room.ledger,
+            self.outbox,
+            self.shown,
+            room.rulebook,
+            lambda charter, view: room.addresses(),
+            Press(self.codes, warning=lambda: durability_warning(room)),
+            self.channels,
+            self.clock,
+            self.process,
+        )
 
     def _models(self) -> dict[str, Model]:
         council = self.settings.council
@@ -237,7 +259,8 @@ class _Program:
                 await room.ledger.sweep()
                 with suppress(StoreDown):
                     await self.links.refresh(room.tenant)
-                    room.moved = await self.shown.moved(room.tenant)
+                    await self.shown.refresh(room.tenant)
+                    room.moved = self.shown.moved(room.tenant)
                     await find_rules(room)
             await asyncio.sleep(SWEEP_S)
 
@@ -257,7 +280,7 @@ class _Program:
     async def _moved(self, old: str, new: str) -> None:
         for room in self.house.of("telegram", old, ""):
             await self.shown.move(room.tenant, old, new)
-            room.moved = await self.shown.moved(room.tenant)
+            room.moved = self.shown.moved(room.tenant)
 
     async def _post(self, room: Room, person: Person, answer: Answer) -> bool:
         """Send to *person* in private, wherever that works first."""
@@ -293,8 +316,14 @@ class _Program:
                 self.greeting.append(f"{room.tenant}: a changed charter waits for an admin's Adopt in chat.")
 
 
+def durability_warning(room: Room) -> str:
+    """What stands on every card while the ledger may lose entries, or nobody can tell."""
+    kept = room.ledger.durability
+    return "" if kept is Durability.DURABLE else kept.sentence
+
+
 async def _embedded(settings: Settings, stack: AsyncExitStack) -> str:
-    server = EmbeddedValkey(settings.data_dir / "valkey")
+    server = EmbeddedValkey(settings.data_dir)
     await server.start()
     stack.push_async_callback(server.stop)
     return server.url

@@ -40,7 +40,7 @@ class Room:
     proposed: Charter
     proposed_policy: Policy
     charters: Charters
-    moved: dict[str, str] = field(default_factory=dict)
+    moved: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def charter(self) -> Charter | None:

@@ -15,11 +15,13 @@ from handlers.detect import Detect, States
 from handlers.ports import Health, PortError, Rulebook
 from ledger.clock import Clock
 from ledger.ledger import Ledger
+from ledger.store import StoreDown
 from ledger.view import epoch_ms
 
 RETRY_S = 1.0
 JITTER = 0.1
-KEEP_S = 5.0
+KEEP_S = 60.0
+"""What was learned is kept once a minute, and at once when a service turned sick or well."""
 
 
 @dataclass
@@ -43,14 +45,22 @@ class Poller:
     async def run(self) -> None:
         """Until cancelled. Follows the charter in force, and keeps what was learned."""
         await self.detect.restore(self.states)
+        kept_ms = epoch_ms(self.clock.now())
         try:
             while True:
                 self._follow_charter()
-                await self.clock.sleep(min(KEEP_S, self.interval_s))
-                with contextlib.suppress(PortError):
-                    await self.detect.keep(self.states)
+                await self.clock.sleep(1.0)
+                now_ms = epoch_ms(self.clock.now())
+                if self.detect.turned or now_ms - kept_ms >= KEEP_S * 1000:
+                    kept_ms = now_ms
+                    await self._keep()
         finally:
             await self._stop(list(self._tasks))
+            await self._keep()
+
+    async def _keep(self) -> None:
+        with contextlib.suppress(StoreDown):
+            await self.detect.keep(self.states)
 
     async def look(self, charter: Charter, service: Service) -> bool:
         """Look at *service* once. Whether it answered."""

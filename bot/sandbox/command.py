@@ -77,7 +77,7 @@ async def _play(name: str, log: Log, folder: Path, environment: Mapping[str, str
 
 
 def _folder(environment: Mapping[str, str], default: str = "") -> Path:
-    """DATA_DIR, or *default*, or a new temporary folder. The export of an earlier play goes; its keys stay."""
+    """DATA_DIR, *default*, or a new temporary folder. The export of an earlier play goes; its keys stay."""
     given = environment.get("DATA_DIR", default)
     folder = Path(given).resolve() if given else Path(tempfile.mkdtemp(prefix="cs-"))
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The plays: an incident each, in sentences. What a play expects happens, or it fails and says what it saw."""
+"""The plays: an incident each, in sentences. What a play expects happens, or it fails and says why."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -72,7 +72,7 @@ async def consensus(scene: Scene) -> None:
     scene.tell("bot", card.text.splitlines()[0])
     await scene.ran_nothing()
     answered(await scene.taps("rudo", "Approve"), "Approved")
-    end = await rudo.expects("Nothing more is asked of you", END_S)
+    end = await rudo.expects("checkout recovered", END_S)
     scene.tell("bot", end.text.splitlines()[0])
     await scene.ran_once("restart_workers")
 
@@ -87,7 +87,7 @@ async def dissent(scene: Scene) -> None:
     card.does_not_say("Both models agree")
     scene.tell("bot", card.text.splitlines()[0])
     answered(await scene.taps("tendai", "Trust theory B"), "Approved")
-    end = await tendai.expects("Nothing more is asked of you", END_S)
+    end = await tendai.expects("checkout recovered", END_S)
     scene.tell("bot", end.text.splitlines()[0])
     await scene.ran_once("switch_payments")
 
@@ -128,7 +128,7 @@ async def models_down(scene: Scene) -> None:
     rudo.never_read("Both models agree")
     scene.tell("bot", card.text.splitlines()[1])
     answered(await scene.taps("rudo", "Approve"), "Approved")
-    end = await rudo.expects("Nothing more is asked of you", END_S)
+    end = await rudo.expects("checkout recovered", END_S)
     scene.tell("bot", end.text.splitlines()[0])
     await scene.ran_once("restart_workers")
 
@@ -163,7 +163,7 @@ async def double_tap(scene: Scene) -> None:
     texts = sorted(answer.text for answer in answers)
     answered(texts[0], "Approved")
     answered(texts[1], "was first")
-    await rudo.expects("Nothing more is asked of you", END_S)
+    await rudo.expects("checkout recovered", END_S)
     await scene.ran_once("restart_workers")
     entries = await scene.stage.entries()
     if sum(entry.event == "Authorized" for entry in entries) != 1:
@@ -181,7 +181,7 @@ async def stranger_taps(scene: Scene) -> None:
     if not any(entry.event == "Refused" and entry.data.get("kind") == "stranger" for entry in entries):
         raise Unmet("the stranger's tap is not on record")
     answered(await scene.taps("rudo", "Approve"), "Approved")
-    await scene.phone("rudo").expects("Nothing more is asked of you", END_S)
+    await scene.phone("rudo").expects("checkout recovered", END_S)
     await scene.ran_once("restart_workers")
 
 
@@ -202,7 +202,7 @@ async def expired_then_ask_again(scene: Scene) -> None:
     answered(answer.text, "Too late", "nothing was run")
     await scene.ran_nothing()
     answered(await scene.taps("rudo", "Approve"), "Approved")
-    await rudo.expects("Nothing more is asked of you", END_S)
+    await rudo.expects("checkout recovered", END_S)
     await scene.ran_once("restart_workers")
 
 
@@ -217,7 +217,7 @@ async def app_dies(scene: Scene) -> None:
     await rudo.expects_button("Approve", ASK_S)
     await scene.ran_nothing()
     answered(await scene.taps("rudo", "Approve"), "Approved")
-    end = await rudo.expects("Nothing more is asked of you", END_S)
+    end = await rudo.expects("checkout recovered", END_S)
     scene.tell("bot", end.text.splitlines()[0])
     await scene.ran_once("restart_workers")
 
