@@ -7,6 +7,8 @@
 * `ledger_append` compares length and head, then pushes all entries and sets the checkpoint, or returns what
   was missed. Hashing is done here: Lua has no SHA-256. All checks come before the first write.
 * One call, one try: an append is never sent again by itself. Who gets StoreDown reads first.
+* Where the server has replicas, an append counts once one of them has it (`WAIT 1`). Who has seen a replica
+  goes on asking for one: a master that has lost them may be the wrong half of a split.
 """
 
 import contextlib
@@ -34,6 +36,7 @@ SEGMENT = 65_536
 CHANNEL = "led:changes"
 LIBRARY = "countersign"
 OLDEST_SERVER = 7
+REPLICA_MS = 500
 DURABLE_SETTINGS = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 FUNCTION = """#!lua name=countersign
 -- KEYS: checkpoint, segment of the expected entry, segments to write to
@@ -54,7 +57,7 @@ local function append(keys, args)
     return {'SEALED', 'its entry ' .. seq .. ' is not the one that was there.'}
   end
   for later = 4, #keys do
-    if redis.call('EXISTS', keys[later]) ~= 0 then
+    if redis.call('LLEN', keys[later]) ~= 0 then
       return {'SEALED', 'there is a segment beyond its end.'}
     end
   end
@@ -131,6 +134,8 @@ class RedisStore:
         self._declared = declared
         self._size = segment
         self._full: dict[str, int] = {}
+        self._replicated: bool | None = None
+        self._doubts = self._settled = 0
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -139,7 +144,9 @@ class RedisStore:
         check_batch(tenant, entries, expected)
         keys = self._append_keys(tenant, expected.seq, len(entries))
         fixed = (expected.seq, expected.hash, self._size, MOST_MISSED, CHANNEL, tenant, "")
-        answer = await self._call("FCALL", "ledger_append", len(keys), *keys, *fixed, *map(_element, entries))
+        answer = await self._confirmed(
+            "FCALL", "ledger_append", len(keys), *keys, *fixed, *map(_element, entries)
+        )
         match answer:
             case [b"OK"]:
                 return None
@@ -158,6 +165,7 @@ class RedisStore:
 
     async def elements(self, tenant: str, after: int, limit: int) -> list[bytes]:
         """As `read`, but what stands in the lists, unjudged."""
+        await self._settle()
         found: list[bytes] = []
         while len(found) < limit:
             segment, at = divmod(after + len(found), self._size)
@@ -169,6 +177,7 @@ class RedisStore:
         return found
 
     async def head(self, tenant: str) -> Head:
+        await self._settle()
         segment = self._full.get(tenant, 0)
         while (length := await self._call("LLEN", _log(tenant, segment))) == self._size:
             segment += 1
@@ -188,7 +197,52 @@ class RedisStore:
             raise Sealed(f"entry {entry.seq} stands in segment {segment}.")
         return entry
 
+    async def _confirmed(self, *command: bytes | str | int) -> Any:
+        """As `_call`; where there are replicas, the reply counts once one of them has caught up."""
+        if self._replicated is None:
+            await self._look_for_replicas()
+        if not self._replicated:
+            return await self._call(*command)
+        try:
+            reply, replicas = await self._both(command, ("WAIT", 1, REPLICA_MS))
+            if not replicas:
+                raise StoreDown(f"No replica confirmed within {REPLICA_MS} ms.")
+        except StoreDown:
+            self._doubts += 1
+            raise
+        return reply
+
+    async def _settle(self) -> None:
+        """Before anything is read: it may be an append of ours that no replica has confirmed.
+
+        Replication is in order, so a message that a replica has stands for all that went before it.
+        """
+        if self._settled < (doubts := self._doubts):
+            await self._confirmed("PUBLISH", CHANNEL, "")
+            self._settled = max(self._settled, doubts)
+
+    async def _both(self, *pair: tuple[bytes | str | int, ...]) -> list[Any]:
+        """The replies to two commands on one connection."""
+        with _translated():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                send: Callable[..., object] = pipeline.execute_command
+                for command in pair:
+                    send(*command)
+                replies = await pipeline.execute(raise_on_error=False)
+            for reply in replies:
+                if isinstance(reply, RedisError):
+                    raise reply
+        return replies
+
+    async def _look_for_replicas(self) -> None:
+        try:
+            role = await self._call("ROLE")
+        except _Refused:
+            role = []
+        self._replicated = bool(self._replicated) or (role[:1] == [b"master"] and bool(role[2]))
+
     async def durability(self) -> Durability:
+        await self._look_for_replicas()
         settings = await self.settings()
         if settings.keys() < DURABLE_SETTINGS.keys():
             return Durability.DECLARED if self._declared else Durability.UNVERIFIED
@@ -253,7 +307,7 @@ class RedisStore:
             while True:
                 with _translated():
                     heard = await listener.get_message(ignore_subscribe_messages=True, timeout=1.0)
-                if heard is not None:
+                if heard is not None and heard["data"]:
                     yield heard["data"].decode()
         finally:
             await listener.aclose()

