@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from bot.sandbox.models import Models, cause_of, evidence, sensible
+from handlers.adapters.anthropic import Claude
+from handlers.ports import Brief
 
 KEY, A, B = "sk-ant-sandbox", "claude-haiku-5-5", "claude-sonnet-5-5"
 PIECES = [
-    {"id": "E1", "kind": "gauge", "untrusted": True, "text": "db_pool 20 of 20 in use"},
-    {"id": "E2", "kind": "route", "untrusted": True, "text": "POST /pay: 31 × TimeoutError [slow]"},
-    {"id": "E3", "kind": "commit", "untrusted": True, "text": "a1b2c3d “Fix ]} isolation” (John)"},
+    {"id": "E1", "kind": "exception", "name": "POST /pay", "text": "POST /pay 31 × ValueError [new]"},
+    {"id": "E2", "kind": "gauge", "name": "db_pool", "text": "db_pool 20 of 20 in use"},
+    {"id": "E3", "kind": "commit", "name": "a1b2c3d", "text": "a1b2c3d “Fix ]} isolation” (John)"},
 ]
 
 
@@ -62,7 +64,7 @@ def theory(message: anthropic.types.Message) -> Theory:
 async def test_a_sensible_model_names_the_cause_of_the_strongest_evidence(client, server):
     message = await client.messages.create(**asked())
     said = theory(message)
-    assert (said.cause, said.evidence, message.stop_reason) == ("database", ["E1"], "end_turn")
+    assert (said.cause, said.evidence, message.stop_reason) == ("database", ["E2", "E1"], "end_turn")
     assert "db_pool" in said.why
     assert server.asked[0].body["system"][0]["text"] == "You name one cause."
 
@@ -138,11 +140,33 @@ async def test_a_wrong_key_or_a_forbidden_parameter_is_refused(client, server):
 
 
 def test_the_component_is_one_that_the_question_allows():
-    schema = {
-        "properties": {"component": {"enum": ["GET /", "db_pool"]}, "check": {"enum": ["slow_log", "none"]}}
-    }
-    body = asked() | {"output_config": {"format": {"schema": schema}}}
-    assert (sensible(body)["component"], sensible(body)["check"]) == ("db_pool", "none")
+    properties = {"component": {"enum": ["db_pool", "POST /pay"]}, "check": {"enum": ["slow_log", "none"]}}
+    body = asked() | {"output_config": {"format": {"schema": {"properties": properties}}}}
+    assert (sensible(body)["component"], sensible(body)["check"]) == ("POST /pay", "slow_log")
+    assert sensible(body, "dependency")["check"] == "none"
+
+
+def test_a_model_that_must_defend_a_cause_cites_the_best_it_has():
+    said = sensible(asked(), "deploy")
+    assert (said["cause"], said["evidence"], said["p"]) == ("deploy", ["E3", "E1"], 0.85)
+    said = sensible(asked(), "traffic")
+    assert (said["cause"], said["evidence"], said["p"]) == ("traffic", ["E1"], 0.6)
+
+
+async def test_two_sensible_models_of_one_council_agree(server):
+    """As the bot asks: two lenses, of which both see the strongest suspect, and answers from closed lists."""
+    seen = {"A": PIECES[:2], "B": [PIECES[0], PIECES[2] | {"kind": "exception", "text": "TimeoutError"}]}
+    answers = []
+    for lens, pieces in seen.items():
+        components = tuple(piece["name"] for piece in pieces)
+        brief = Brief(lens, "checkout-1", "checkout", "19 % fail", tuple(pieces), components, ("slow_log",))
+        claude = Claude(A, KEY, base_url=server.url)
+        answers.append(await claude.ask(brief))
+        await claude.close()
+    first, second = answers
+    assert (first.cause, first.component, first.check) == (second.cause, second.component, second.check)
+    assert first.cause == "database"
+    assert set(first.evidence) & set(second.evidence)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +175,7 @@ def test_the_component_is_one_that_the_question_allows():
         ("db_pool 20 of 20 in use", "database"),
         ("payments-api p95 4.9 s", "dependency"),
         ("deployed 3 min before: a1b2c3d", "deploy"),
+        ("31 × TimeoutError", "database"),
         ("p95 rose from 30 to 900 ms", "capacity"),
         ("the moon is full", "unknown"),
     ],
