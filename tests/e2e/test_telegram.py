@@ -5,6 +5,7 @@ outbox and channel are the shipped ones. Only the desk, which decides, is the te
 """
 
 import asyncio
+import socket
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -136,6 +137,13 @@ async def server():
 
 
 @pytest.fixture
+def unused_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture
 async def redis():
     async with a_valkey() as server, connected(server) as redis:
         yield redis
@@ -145,7 +153,7 @@ async def redis():
 async def house(server, redis):
     clock, desk, moves = WallClock(), TestDesk(server.chats.bell), []
     desk.gate.set()
-    application = build_application(builder(TOKEN, server.url).read_timeout(0.5))
+    application = build_application(builder(TOKEN, server.url, read_s=0.5))
     tokens, outbox = Tokens(ALERT_SECRET, clock), Outbox(clock)
     channel = TelegramChannel(application.bot, tokens)
 
@@ -161,17 +169,17 @@ async def house(server, redis):
     inbox = Inbox(redis, "test", idle_s=3)
     door = TelegramDoor(inbox, clock, SECRET, channel.not_run)
     house = House(server, channel, receiver, outbox, desk, tokens, inbox, door, moves)
-    async with application:
-        house.running.append(asyncio.create_task(inbox.run({"telegram": receiver})))
-        yield house
-        server.unhang()
-        for task in house.running:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        await outbox.close()
-        if house.served:
-            await house.served.close()
+    house.running.append(asyncio.create_task(inbox.run({"telegram": receiver})))
+    yield house
+    server.unhang()
+    for task in house.running:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    await outbox.close()
+    await receiver.close()
+    if house.served:
+        await house.served.close()
 
 
 def data(message, label):
@@ -540,11 +548,14 @@ async def test_a_send_that_hangs_may_have_been_sent(house):
     assert len(house.ours()) == 1
 
 
-async def test_a_telegram_that_is_not_there_got_nothing(house):
-    await house.server._served.close()
-    error = await refused(house)
-    assert not error.unknown
-    assert not error.permanent
+async def test_a_telegram_that_is_not_there_got_nothing(unused_port):
+    application = build_application(builder(TOKEN, f"http://127.0.0.1:{unused_port}"))
+    channel = TelegramChannel(application.bot, Tokens(ALERT_SECRET, WallClock()))
+    with pytest.raises(SendError) as caught:
+        await channel.send("acme", TO_GROUP, card())
+    assert not caught.value.unknown
+    assert not caught.value.permanent
+    await application.bot.request.shutdown()
 
 
 async def test_a_message_that_was_deleted_is_gone(house):
@@ -555,13 +566,21 @@ async def test_a_message_that_was_deleted_is_gone(house):
     assert caught.value.gone
 
 
+async def test_what_comes_while_telegram_is_away_is_handled_when_it_is_back(house):
+    house.server.hang("getMe")
+    with pytest.raises(SendError):
+        await house.receiver.handle(arrived(said_update()))
+    house.server.unhang()
+    await house.receiver.handle(arrived(said_update()))
+    assert len(house.desk.words) == 1
+
+
 async def test_a_wrong_token_is_told(server):
     application = build_application(builder("1:wrong", server.url))
     with pytest.raises(SendError) as caught:
         await TelegramChannel(application.bot, Tokens(ALERT_SECRET, WallClock())).me()
     assert caught.value.permanent
-    for request in application.bot._request:
-        await request.shutdown()
+    await application.bot.request.shutdown()
 
 
 async def test_a_flood_in_one_chat_does_not_delay_a_verdict_in_another(house):
