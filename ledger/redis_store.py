@@ -204,13 +204,10 @@ class RedisStore:
         if not self._replicated:
             return await self._call(*command)
         try:
-            reply, replicas = await self._both(command, ("WAIT", 1, REPLICA_MS))
-            if not replicas:
-                raise StoreDown(f"No replica confirmed within {REPLICA_MS} ms.")
+            return await self._waited(command)
         except StoreDown:
             self._doubts += 1
             raise
-        return reply
 
     async def _settle(self) -> None:
         """Before anything is read: it may be an append of ours that no replica has confirmed.
@@ -221,18 +218,20 @@ class RedisStore:
             await self._confirmed("PUBLISH", CHANNEL, "")
             self._settled = max(self._settled, doubts)
 
-    async def _both(self, *pair: tuple[bytes | str | int, ...]) -> list[Any]:
-        """The replies to two commands on one connection."""
+    async def _waited(self, command: tuple[bytes | str | int, ...]) -> Any:
+        """The reply to *command*, once a replica has all that this connection wrote. Raises StoreDown."""
         with _translated():
             async with self._redis.pipeline(transaction=False) as pipeline:
                 send: Callable[..., object] = pipeline.execute_command
-                for command in pair:
-                    send(*command)
-                replies = await pipeline.execute(raise_on_error=False)
-            for reply in replies:
-                if isinstance(reply, RedisError):
-                    raise reply
-        return replies
+                send(*command)
+                send("WAIT", 1, REPLICA_MS)
+                reply, replicas = await pipeline.execute(raise_on_error=False)
+            for answer in (reply, replicas):
+                if isinstance(answer, RedisError):
+                    raise answer
+        if not replicas:
+            raise StoreDown(f"No replica confirmed within {REPLICA_MS} ms.")
+        return reply
 
     async def _look_for_replicas(self) -> None:
         try:

@@ -505,14 +505,20 @@ async def replica_of(store: RedisStore, folder: Path) -> AsyncIterator[asyncio.s
         str(get_binary_path()), "--port", "0", "--unixsocket", str(folder / "replica.sock"),
         "--dir", str(folder), "--replicaof", "127.0.0.1", str(port), stdout=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
+    seen = RedisStore(connect(f"unix://{folder}/replica.sock"))
     try:
         async with asyncio.timeout(20):
-            while (await store._both(("PUBLISH", "anything", ""), ("WAIT", 1, 100)))[1] == 0:
-                pass
+            while not (await follows(seen) and (await store._call("ROLE"))[2]):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         yield replica
     finally:
+        await seen.close()
         replica.kill()
         await replica.wait()
+
+
+async def follows(replica: RedisStore) -> bool:
+    return (await eventually(lambda: replica._call("ROLE")))[3] == b"connected"
 
 
 async def eventually(ask: Callable[[], Awaitable]):
