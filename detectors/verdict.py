@@ -44,7 +44,7 @@ TREND_POINTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """What was measured since the worst alarm began, or in the last minute: plain figures for a card."""
+    """What was measured since the worst alarm began, or since it became quiet, in the last minute at most."""
 
     n: int
     failed: int
@@ -200,7 +200,8 @@ def _trend(before: tuple[Sample, ...], at_ms: int, points: int) -> Trend:
 
 
 def _numbers(state: ServiceState, found: tuple[Alarm, ...]) -> Numbers:
-    began_ms = max(found[0].since_ms, state.at_ms - NUMBERS_MS) if found else state.at_ms - NUMBERS_MS
+    span_ms = state.at_ms - found[0].since_ms if found else state.quiet_ms or NUMBERS_MS
+    began_ms = state.at_ms - min(NUMBERS_MS, span_ms)
     window = state.since(began_ms)
     span_ms = sum(sample.span_ms for sample in window)
     n, failed = sum(sample.n for sample in window), sum(sample.errors for sample in window)
