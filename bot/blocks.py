@@ -28,13 +28,14 @@ def numbers(scene: Scene, rank: int = 3) -> list[Line]:
     counted = _counted(reading)
     since = f"Since {scene.hms(reading.since_ms or scene.incident.opened_ms)}."
     trend = f", {reading.trend}" if reading.trend != "steady" else ""
-    p95 = f"p95 {span(reading.p95_ms)}. " if reading.n and reading.signal != "unreachable" else ""
+    if not reading.n or reading.signal == "unreachable":
+        return [Line((f"{counted} {since}".strip(), since), rank)]
     return [
         Line(
             (
-                f"{counted} {p95}Score {reading.score}/100{trend}. {since}",
+                f"{counted} p95 {span(reading.p95_ms)}. Score {reading.score}/100{trend}. {since}",
                 f"{counted} {since}",
-                f"{reading.failed} of {reading.n} failed. {since}" if reading.n else since,
+                f"{count(reading.failed)} of {count(reading.n)} failed. {since}",
             ),
             rank,
         )
@@ -79,36 +80,35 @@ def nearest_deploy(scene: Scene, rank: int = 4) -> list[Line]:
     if commit is None:
         live = foreign(scene.reading.deploy, 12)
         return [may(9, f"Live: <code>{live}</code>")] if live else []
+    when = _when(scene, commit)
+    return [Line(tuple(f"Deployed {when}: {_commit(commit, most)}" for most in (120, 70, 40, 0)), rank)]
+
+
+def _when(scene: Scene, commit: ev.Suspect) -> str:
     since = scene.reading.since_ms or scene.incident.opened_ms
-    when = f"{about(since - commit.since_ms)} before" if 0 < commit.since_ms <= since else "last"
-    sha = foreign(commit.name[:12], 14)
-    return [
-        Line(
-            tuple(
-                f"Deployed {when}: <code>{sha}</code>{said}"
-                for said in (f" {_commit_text(commit, most)}" if most else "" for most in (120, 70, 40, 0))
-            ),
-            rank,
-        )
-    ]
+    return f"{about(since - commit.since_ms)} before" if 0 < commit.since_ms <= since else "last"
 
 
-def _commit_text(commit: ev.Suspect, most: int) -> str:
+def _commit(commit: ev.Suspect, most: int) -> str:
     text = commit.text.removeprefix(commit.name[:7]).strip(" :")
-    return foreign(text, most)
+    sha = f"<code>{foreign(commit.name[:12], 14)}</code>"
+    return f"{sha} {foreign(text, most)}" if most and text else sha
 
 
 def measured(scene: Scene, most: int = 3) -> list[Line]:
     """The evidence itself, strongest first, where nobody has an opinion on it."""
     lines = [
-        may(
-            5 + place,
-            f"{foreign(s.id, 4)} {foreign(s.text, 90)}",
-            f"{foreign(s.id, 4)} {foreign(s.text, 44)}",
-        )
+        may(5 + place, *(f"{foreign(s.id, 4)} {_evidence(scene, s, most)}" for most in (90, 44)))
         for place, s in enumerate(scene.incident.suspects[:most])
     ]
     return [may(5, "Measured, strongest first:"), *lines] if lines else []
+
+
+def _evidence(scene: Scene, suspect: ev.Suspect, most: int) -> str:
+    if suspect.kind == "commit":
+        return f"deployed {_when(scene, suspect)}: {_commit(suspect, most)}"
+    since = f", since {scene.hms(suspect.since_ms)}" if suspect.since_ms else ""
+    return f"{foreign(suspect.text, most)}{since}"
 
 
 # --- what is thought ------------------------------------------------------------------------------------
@@ -213,11 +213,16 @@ def _each(scene: Scene) -> list[Line]:
 
 def theory(scene: Scene, option: ev.Option) -> list[Line]:
     """One side of a dissent: cause, how sure, why, and what choosing it runs."""
+    return [Line(theory_head(scene, option), 3), must(f"→ {runs(scene, option)}")]
+
+
+def theory_head(scene: Scene, option: ev.Option) -> tuple[str, ...]:
+    """Theory A, database (82 %): connection pool exhausted (E1, E3); ever shorter."""
     lens = scene.incident.diagnoses().get(option.theory or option.key)
     sure = option.confidence if option.confidence is not None else (lens.confidence if lens else None)
-    head = f"<b>Theory {foreign(option.key, 2)}, {_word(option.cause)}</b>{_sure(sure)}"
-    why = tuple(_why(lens, most) for most in (110, 70, 36)) if lens else ()
-    return [Line((*(f"{head}: {one}" for one in why), head), 3), must(f"→ {runs(scene, option)}")]
+    head = f"<b>Theory {foreign(option.theory or option.key, 2)}, {_word(option.cause)}</b>{_sure(sure)}"
+    why = [_why(lens, most) for most in (110, 70, 36)] if lens and lens.why else []
+    return (*(f"{head}: {one}" for one in why), head)
 
 
 def runs(scene: Scene, option: ev.Option) -> str:
@@ -279,7 +284,9 @@ def _because(scene: Scene, option: ev.Option | None, lens: ev.Diagnosed | None, 
         else _word(lens.cause if lens else None)
     )
     why = _why(lens, most) if lens else ""
-    return f"{cause}: {why}" if why else cause
+    if not why or why.lower().startswith(cause):
+        return why or cause
+    return f"{cause}, {why}"
 
 
 def _why(lens: ev.Diagnosed, most: int) -> str:
@@ -308,8 +315,8 @@ def _doubt(option: ev.Option | None) -> str:
 # --- what would run -------------------------------------------------------------------------------------
 
 
-def action(scene: Scene, option: ev.Option, head: str = "") -> list[Line]:
-    """Exactly what one tap sets off, and what it risks."""
+def action(scene: Scene, option: ev.Option, *, again: bool = False) -> list[Line]:
+    """Exactly what one tap sets off, and what it risks. *again*: it is the second request."""
     if not option.action:
         return [must("<b>No action is named for this cause</b>: you look yourself.")]
     what = scene.title(option)
@@ -319,7 +326,7 @@ def action(scene: Scene, option: ev.Option, head: str = "") -> list[Line]:
         else ("",)
     )
     return [
-        must(f"<b>{head or _head(option)}</b>"),
+        must(f"<b>{_head(option, again=again)}</b>"),
         Line(
             (
                 f"{what}{request[0]}. {_risk(option, 120)}{_helped(scene, option)}",
@@ -332,8 +339,11 @@ def action(scene: Scene, option: ev.Option, head: str = "") -> list[Line]:
     ]
 
 
-def _head(option: ev.Option) -> str:
+def _head(option: ev.Option, *, again: bool) -> str:
     alone = Quorum.parse(option.approve).needs() <= 1
+    if again:
+        taps = "A new tap runs exactly this" if alone else "Enough new taps run exactly this"
+        return f"New request. {taps}, once:"
     return "Your tap runs exactly this, once:" if alone else "With enough taps exactly this runs, once:"
 
 
@@ -364,8 +374,10 @@ def held(scene: Scene, kept: tuple[ev.Held, ...], rank: int = 7) -> list[Line]:
 
 def _held(scene: Scene, one: ev.Held, most: int) -> str:
     until = f" until {scene.hm(one.until_ms)}" if one.until_ms else ""
-    why = foreign(one.why.rstrip(". "), most)
-    return f"{foreign(one.title or one.action, 48)}: held back{until}" + (f", {why}." if why else ".")
+    title, why = foreign(one.title or one.action, 48), foreign(one.why.rstrip(". "), most)
+    if not title:
+        return f"{why[:1].upper()}{why[1:]}."
+    return f"{title}: held back{until}" + (f", {why}." if why else ".")
 
 
 # --- who, until when ------------------------------------------------------------------------------------
@@ -433,15 +445,19 @@ def progress(scene: Scene, option: ev.Option) -> tuple[int, int, list[str]]:
 # --- small print ----------------------------------------------------------------------------------------
 
 
-def small(scene: Scene, fact: Fact, *before: str) -> list[Line]:
-    """The incident, the policy and the receipt, which nothing above may push out."""
+def small(scene: Scene, fact: Fact, before: str = "", *, policy: bool = False) -> list[Line]:
+    """The incident and the receipt, which nothing above may push out. *before* stands before its number."""
     name = foreign(scene.incident.id, 44)
-    policy = f"policy {foreign(scene.notes.policy, 24)}" if scene.notes.policy else ""
-    receipt = scene.stamp(fact)
-    full = " · ".join(filter(None, (name, policy, *before, receipt)))
-    short = " · ".join((name, *before, receipt))
-    warning = [may(2, f"⚠️ {foreign(scene.notes.warning, 120)}")] if scene.notes.warning else []
-    return [*warning, Line((f"<i>{full}</i>", f"<i>{short}</i>"), 9)]
+    rules = f"policy {foreign(scene.notes.policy, 24)}" if policy and scene.notes.policy else ""
+    joint = " " if before.endswith(("this", "approval")) else " · "
+    receipt = f"{before}{joint}{scene.stamp(fact)}" if before else scene.stamp(fact)
+    full = " · ".join(filter(None, (name, rules, receipt)))
+    return [*warning(scene), Line((f"<i>{full}</i>", f"<i>{name} · {receipt}</i>"), 9)]
+
+
+def warning(scene: Scene) -> list[Line]:
+    """What stands on every card, such as that nobody knows whether entries outlive the server."""
+    return [may(2, f"⚠️ {foreign(scene.notes.warning, 120)}")] if scene.notes.warning else []
 
 
 def share(reading: ev.Reading) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bot import gsm7
+from bot.draft import approved_title, failure
 from bot.rings import Milestone, milestone
 from bot.scene import Scene
 from bot.words import cap
@@ -122,7 +123,12 @@ def _request(scene: Scene, first: str) -> Letter:
         else "nothing, you look yourself"
     )
     said = _filled(
-        scene.incident.service, _what(scene), _opinion(verdict, option), runs, _code(scene, option), until
+        scene.incident.service,
+        _what(scene),
+        _opinion(scene, verdict, option),
+        runs,
+        _code(scene, option),
+        until,
     )
     return Letter("cs_request", said, _sms_request(scene, option, until, first))
 
@@ -131,7 +137,8 @@ def _outcome(scene: Scene, text: str, fact: Fact) -> Letter:
     first, _, rest = text.partition("\n")
     receipt = scene.stamp(fact).replace(" · ", " ")
     what = first.partition(" ")[2].removeprefix(scene.incident.service).lstrip(": ").rstrip(".")
-    details = next((line for line in rest.split("\n") if line.strip()), "see the ledger").rstrip(".")
+    said = (line for line in rest.split("\n") if line.strip() and not line.endswith(":"))
+    details = next(said, "see the ledger").rstrip(".")
     return Letter("cs_outcome", _filled(scene.incident.service, what, details, receipt), _short(first))
 
 
@@ -139,7 +146,12 @@ def _what(scene: Scene) -> str:
     return scene.alarm().partition(": ")[2]
 
 
-def _opinion(verdict: str, option: ev.Option) -> str:
+def _opinion(scene: Scene, verdict: str, option: ev.Option) -> str:
+    said = _said(verdict, option)
+    return f"{scene.short(approved_title(scene))} did not help; {said}" if failure(scene.incident) else said
+
+
+def _said(verdict: str, option: ev.Option) -> str:
     sure = f", {option.confidence} %" if option.confidence is not None else ""
     match verdict:
         case "AGREE":

@@ -109,7 +109,7 @@ def next_step(incident: Incident, to: Address, shown: Shown | None, edits: bool,
     noted = _note(incident, to, shown)
     if noted:
         return Due(noted)
-    stands = _mark(incident, edits)
+    stands = _mark(incident, to, edits)
     if stands.sounded > shown.sounded:
         return Due(Step.SEND)
     if not shown.message:
@@ -121,10 +121,10 @@ def next_step(incident: Incident, to: Address, shown: Shown | None, edits: bool,
     return NOTHING
 
 
-def _mark(incident: Incident, edits: bool) -> rings.Mark:
+def _mark(incident: Incident, to: Address, edits: bool) -> rings.Mark:
     """Where the card stands; for a channel that cannot edit, its newest milestone."""
     if edits:
-        return rings.mark(incident)
+        return rings.mark(incident, to.person)
     seq, _ = rings.milestone(incident)
     return rings.Mark(seq, seq, Ring.RING)
 

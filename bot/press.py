@@ -22,7 +22,9 @@ class Codes(Protocol):
 
 
 class Press:
-    """*now* is what policy measures of a service at present; *warning*, if any, stands on every card."""
+    """*now* is what policy measures of a service at present; *warning*, if any, stands on every card;
+    *models* is how many are asked.
+    """
 
     def __init__(
         self,
@@ -31,11 +33,13 @@ class Press:
         reopen_ms: int = 600_000,
         now: Callable[[str], Reading | None] = lambda _: None,
         warning: Callable[[], str] = lambda: "",
+        models: int = 2,
     ) -> None:
         self._codes = codes
         self._reopen_ms = reopen_ms
         self._now = now
         self._warning = warning
+        self._models = models
 
     async def card(self, view: View, incident: Incident, charter: Charter, to: Address, now_ms: int) -> Card:
         return render(
@@ -55,6 +59,7 @@ class Press:
             runs=runs(view, incident.service, now_ms),
             warning=self._warning(),
             reopen_ms=self._reopen_ms,
+            models=self._models,
         )
 
     async def _issued(self, tenant: str, incident: Incident, to: Address) -> Mapping[str, str]:

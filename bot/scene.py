@@ -40,6 +40,7 @@ class Notes:
     *now* is what policy measures at present. *record* is how often a theory was right here before (`A`, `B`,
     `AB` for both together) and how often an action helped (its id): right, of. *runs* is how often an action
     ran in the last hour. *next_call* is who is called next, and when. *warning* stands on every card.
+    *models* is how many are asked.
     """
 
     policy: str = ""
@@ -49,6 +50,7 @@ class Notes:
     next_call: tuple[str, int] | None = None
     warning: str = ""
     reopen_ms: int = 600_000
+    models: int = 2
 
 
 NO_NOTES = Notes()
@@ -148,6 +150,8 @@ class Scene:
     def change(self, before: ev.Reading, after: ev.Reading, *, short: bool = False) -> str:
         """The figure that the alarm is about, before and after: errors 19 → 0.2 %."""
         share = percent if short else tenths
+        if self.reading.rule == "network":
+            return "the services answer again"
         match self.reading.signal:
             case "latency":
                 return f"p95 {span(before.p95_ms)} → {span(after.p95_ms)}"
@@ -156,16 +160,18 @@ class Scene:
             case "traffic":
                 return f"traffic {before.rps_milli / 1000:.3g} → {after.rps_milli / 1000:.3g} a second"
             case "unreachable":
+                return "it answers again" if after.severity == "none" and after.n else "it does not answer"
+            case "saturation" | "":
                 return f"score {before.score} → {after.score}"
             case _:
                 return f"errors {share(before.error_permille)} → {share(after.error_permille)} %"
 
     def figures(self, before: ev.Reading, after: ev.Reading) -> str:
-        """All three figures, before and after."""
-        return (
-            f"errors {tenths(before.error_permille)} → {tenths(after.error_permille)} %"
-            f" · p95 {span(before.p95_ms)} → {span(after.p95_ms)} · score {before.score} → {after.score}"
-        )
+        """All figures, before and after; the alarm's own first."""
+        errors = f"errors {tenths(before.error_permille)} → {tenths(after.error_permille)} %"
+        p95 = f"p95 {span(before.p95_ms)} → {span(after.p95_ms)}"
+        score = f"score {before.score} → {after.score}"
+        return " · ".join(dict.fromkeys((self.change(before, after), errors, p95, score)))
 
     def able(self, option: ev.Option) -> list[str]:
         """Who may approve *option*: the charter's people, but not who declared or proposed it by hand."""

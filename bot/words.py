@@ -97,7 +97,7 @@ def cap(text: str, most: int) -> str:
 def foreign(text: str, most: int) -> str:
     """What somebody else wrote, fit to stand in a card: at most *most* units once it is escaped.
 
-    Nothing in it can be tapped: no address, no /command, no @name.
+    Nothing in it can be tapped: no address, no /command of ours, no @name.
     """
     text = one_line(_ADDRESS.sub("[link]", text))
     short = most
@@ -119,7 +119,11 @@ def _quoted(text: str) -> str:
 
 _JOINER = "\\g<0>\u2060"
 _ADDRESS = re.compile(r"(?:\b[a-z][a-z0-9+.-]*://|\bwww\.)\S+", re.I)
-_TAPPABLE = re.compile(r"(?:(?<![\w/])/|@)(?=\w)")
+_COMMANDS = (
+    "start help status incidents incident audit approve deny ask resolve outcome ack snooze escalate declare "
+    "run oncall council policy simulate reconcile maintenance pause resume link whoami"
+)
+_TAPPABLE = re.compile(rf"(?<![\w/])/(?=(?:{'|'.join(_COMMANDS.split())})\b)|@(?=\w)", re.I)
 _TAG = re.compile(r"</?(?:b|i|code)>")
 
 

@@ -239,7 +239,7 @@ class Story:
         )
 
     def executed(self, **fields) -> "Story":
-        given = {"attempt": 1, "status": 200, "took_ms": 1_100, "receipt": "valid"} | fields
+        given = {"attempt": 1, "status": 200, "took_ms": 1_100, "receipt": "matches"} | fields
         return self.say(BOT, ev.Executed(ref=self.ref(ev.Authorized), **given), 1.1)
 
     def verified(self, before: Reading = SICK, after: Reading = WELL) -> "Story":
