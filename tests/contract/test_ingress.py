@@ -2,10 +2,12 @@
 
 import asyncio
 import signal
+import sys
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from io import BytesIO
+from pathlib import Path
 
 import orjson
 import pytest
@@ -329,3 +331,42 @@ async def test_taps_of_one_person_queue_apart_from_their_messages(redis):
         assert await post({"update_id": 2, "channel_post": {}}) == 200
     orders = [orjson.loads(f[b"meta"])["order"] for _, f in await redis("XRANGE", UPDATES, "-", "+")]
     assert orders == ["tap:1001", ""]
+
+
+# --- kill -9 ----------------------------------------------------------------------------------------------
+
+DIES = """
+import asyncio, os, signal, sys
+from bot.ingress import Inbox
+from ledger.redis_store import commands, connect
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Dies:
+    async def handle(self, arrived):
+        die()
+
+async def main():
+    inbox = Inbox(commands(connect(sys.argv[1])), "victim")
+    await inbox.put("telegram", "1", b"{}", {})
+    if sys.argv[2] == "stored":
+        die()
+    await inbox.run({"telegram": Dies()})
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("when", "delivery"), [("stored", 1), ("handled", 2)])
+async def test_kill_9_loses_no_update(valkey, redis, when, delivery):
+    root = Path(__file__).parents[2]
+    victim = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", DIES, valkey.url, when, cwd=root, env={"PYTHONPATH": str(root)}
+    )
+    assert await victim.wait() == -signal.SIGKILL
+    inbox, hands = Inbox(redis, "heir", idle_s=0.6), Hands()
+    async with running(inbox, hands):
+        await hands.until(lambda: hands.done)
+    assert hands.seen == [("1", delivery)]
+    assert not await inbox.put("telegram", "1", b"{}", {})
