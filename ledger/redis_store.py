@@ -328,15 +328,21 @@ def _translated() -> Iterator[None]:
     except ResponseError as error:
         if str(error).startswith("WRONGTYPE"):
             raise Sealed("one of its keys is not of the type that we wrote.") from error
-        raise _Refused(_advice(str(error))) from error
+        raise _Refused(_advice(f"Redis refused: {error}")) from error
     except (RedisError, OSError) as error:
-        raise StoreDown(f"Redis does not answer: {error}") from error
+        raise StoreDown(_advice(f"Redis does not answer: {error}")) from error
 
 
 def _advice(error: str) -> str:
     if "Function not found" in error:
         return "Redis has no function ledger_append. Run `python -m bot release` once."
-    return f"Redis refused: {error}"
+    if "CERTIFICATE_VERIFY_FAILED" in error:
+        return (
+            "The certificate of Redis is signed by nobody that this machine trusts. Best: name the authority, "
+            "REDIS_TLS_VERIFY=ca:<path>. Where the provider signs its own, as Heroku does, "
+            "REDIS_TLS_VERIFY=none still encrypts, but does not notice somebody else who answers in its place."
+        )
+    return error
 
 
 def _key(tenant: str, name: str) -> str:

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -457,6 +459,37 @@ async def test_an_old_server_is_refused_with_a_sentence(answer, said):
 def test_how_a_certificate_is_checked_is_a_setting(verify, wanted):
     options = connect("rediss://h:1", tls_verify=verify).connection_pool.connection_kwargs
     assert {name: options[name] for name in wanted} == wanted
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+async def test_a_certificate_that_nobody_signed_is_said_with_the_remedy(tmp_path):
+    made = await asyncio.create_subprocess_exec(
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+        "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "1",
+        "-keyout", f"{tmp_path}/key", "-out", f"{tmp_path}/crt",
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    assert await made.wait() == 0
+    served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    served.load_cert_chain(tmp_path / "crt", tmp_path / "key")
+
+    async def empty_log(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while words := (await reader.readline())[1:]:
+                command = [await reader.readline() for _ in range(int(words) * 2)]
+                writer.write(b":0\r\n" if command[1] == b"LLEN\r\n" else b"+OK\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(empty_log, "127.0.0.1", 0, ssl=served) as server:
+        url = f"rediss://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        distrusting = RedisStore(connect(url))
+        with pytest.raises(StoreDown, match="REDIS_TLS_VERIFY=ca:<path>"):
+            await distrusting.head("acme")
+        await distrusting.close()
+        for verify in ("none", f"ca:{tmp_path}/crt"):
+            trusting = RedisStore(connect(url, tls_verify=verify))
+            assert await trusting.head("acme") == GENESIS
+            await trusting.close()
 
 
 def test_a_wrong_setting_for_certificates_is_refused():
