@@ -338,9 +338,9 @@ def _advice(error: str) -> str:
         return "Redis has no function ledger_append. Run `python -m bot release` once."
     if "CERTIFICATE_VERIFY_FAILED" in error:
         return (
-            "The certificate of Redis is signed by nobody that this machine trusts. Best: name the authority, "
+            "The certificate of Redis is signed by nobody that this machine trusts. Best: name it, "
             "REDIS_TLS_VERIFY=ca:<path>. Where the provider signs its own, as Heroku does, "
-            "REDIS_TLS_VERIFY=none still encrypts, but does not notice somebody else who answers in its place."
+            "REDIS_TLS_VERIFY=none still encrypts, but does not notice somebody else in its place."
         )
     return error
 
