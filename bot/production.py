@@ -143,14 +143,14 @@ class _Program:
 
     async def _open_telegram(self, settings: Telegram, stack: AsyncExitStack) -> None:
         bot = build_application(builder(settings.token, settings.api_base))
-        await bot.initialize()
-        stack.push_async_callback(bot.shutdown)
         channel = TelegramChannel(bot.bot, self.tokens)
         door = TelegramDoor(self.inbox, self.clock, settings.secret, channel.not_run)
         self.channels[channel.name] = channel
-        self.receivers[door.kind] = TelegramReceiver(
+        receiver = TelegramReceiver(
             bot, channel, self.outbox, self.commands, self.tokens, self._tenants, self._moved
         )
+        stack.push_async_callback(receiver.close)
+        self.receivers[door.kind] = receiver
         self.telegram, self.door = channel, door
         self.routes.append(Route("POST", "/telegram/webhook", door.webhook))
 
