@@ -27,7 +27,7 @@ def numbers(scene: Scene, rank: int = 3) -> list[Line]:
         return []
     counted = _counted(reading)
     since = f"Since {scene.hms(reading.since_ms or scene.incident.opened_ms)}."
-    trend = f", {reading.trend}" if reading.trend != "steady" else ""
+    trend = f", {reading.trend}" if reading.trend in {"falling", "rising"} else ""
     if not reading.n or reading.signal == "unreachable":
         return [Line((f"{counted} {since}".strip(), since), rank)]
     return [
