@@ -130,6 +130,11 @@ def new_normal(state: ServiceState, policy: Policy) -> ServiceState:
     return replace(state, baseline=adopt(seen, policy), tests={}, held={}, good=())
 
 
+def settled(state: ServiceState) -> ServiceState:
+    """Return the state after an incident closed in quiet: what spoke for it says nothing of the next."""
+    return replace(state, tests={}, held={}, good=())
+
+
 def hang_limit_ms(state: ServiceState, policy: Policy) -> int:
     """Return the age from which the oldest request in flight is a sign: streams and long polls are usual."""
     usual = state.baseline.p99_ns * policy.hang_times_milli // 1_000_000_000 if state.baseline.warm else 0

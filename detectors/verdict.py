@@ -16,7 +16,7 @@ from detectors import baseline
 from detectors.alarms import Alarm, alarms, is_sick
 from detectors.policy import Policy, Severity, Signal
 from detectors.score import components
-from detectors.state import RECENT_MS, Sample, ServiceState, fold, new_normal
+from detectors.state import RECENT_MS, Sample, ServiceState, fold, new_normal, settled
 from detectors.suspects import Candidate, Suspect, ms, rank
 from detectors.window import Missed, Tick
 from sdk import histogram
@@ -30,6 +30,7 @@ __all__ = [
     "new_normal",
     "recovered_because",
     "rings",
+    "settled",
     "should_open",
     "should_recover",
     "suspects",

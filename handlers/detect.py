@@ -17,7 +17,16 @@ from pydantic import ValidationError
 
 from detectors.policy import Policy
 from detectors.suspects import Suspect as Ranked
-from detectors.verdict import ServiceState, Verdict, judge, should_open, should_recover, suspects, worse
+from detectors.verdict import (
+    ServiceState,
+    Verdict,
+    judge,
+    settled,
+    should_open,
+    should_recover,
+    suspects,
+    worse,
+)
 from detectors.window import Missed, Tick
 from handlers.council import SEES
 from handlers.ports import Rulebook
@@ -50,6 +59,7 @@ class Seen:
     verdict: Verdict | None = None
     cursor: int = 0
     missed: int = 0
+    opened: bool = False
 
 
 @dataclass
@@ -84,9 +94,10 @@ class Detect:
         policy = self.rulebook.policy(view)
         kept = self.seen.get(service) or Seen(ServiceState.fresh(policy))
         opened = view.open_for(service) is not None
-        state, verdict = judge(kept.state, what, policy, open_incident=opened)
+        before = settled(kept.state) if kept.opened and _closed_in_quiet(view, service) else kept.state
+        state, verdict = judge(before, what, policy, open_incident=opened)
         missed = kept.missed + 1 if isinstance(what, Missed) else 0
-        self.seen[service] = Seen(state, verdict, cursor, missed)
+        self.seen[service] = Seen(state, verdict, cursor, missed, opened)
         self.dirty.add(service)
         self.turned |= bool(verdict.alarms) != bool(kept.verdict and kept.verdict.alarms)
         if self._network_is_gone(verdict):
@@ -120,10 +131,6 @@ class Detect:
     def forget_all_but(self, services: Collection[str]) -> None:
         """The charter names these services now; what others did counts no more."""
         self.seen = {name: seen for name, seen in self.seen.items() if name in services}
-
-    def relearn(self, service: str, policy: Policy) -> None:
-        """A person says: this is the new normal."""
-        self.seen[service] = Seen(ServiceState.fresh(policy))
 
     async def _say(self, decide: Decide) -> None:
         """Append, if there is anything to say: asked of the present first, which costs no call."""
@@ -216,6 +223,13 @@ def _while_open(
             suspects=found,
         )
     return NOTHING
+
+
+def _closed_in_quiet(view: View, service: str) -> bool:
+    """Whether policy closed the newest incident: it had been quiet, and what spoke for it is spent."""
+    newest = view.newest_for(service)
+    last = newest.last(ev.Recovered, ev.Verified, ev.Resolved) if newest and not newest.is_open else None
+    return last is not None and not isinstance(last.event, ev.Resolved)
 
 
 def _is_recent(before: Incident, policy: Policy, now_ms: int) -> bool:
