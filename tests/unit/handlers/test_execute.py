@@ -267,6 +267,15 @@ async def test_paused_means_that_nothing_runs():
     assert (await stood_down(room)).why == "paused"
 
 
+async def test_a_pause_that_this_process_has_not_read_yet_still_stops_it():
+    room = await authorized()
+    process = await room.process("web.1")
+    await room.write(RUDO, ev.Paused())
+    await process.executor.do(process.due()[0])
+    assert room.receiver.calls == []
+    assert (await stood_down(room)).why == "paused"
+
+
 async def test_nothing_runs_in_maintenance():
     room = await authorized()
     await room.write(RUDO, ev.MaintenanceDeclared(service="checkout", until_ms=room.now_ms + 60_000))
