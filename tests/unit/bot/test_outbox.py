@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from bot.outbox import GROUP_A_MINUTE, KEPT_FOR_PAGES, TRIES, Bucket, Outbox
+from bot.outbox import CHAT_BURST, GROUP_A_MINUTE, KEPT_FOR_PAGES, TRIES, Bucket, Outbox
 from bot.ports import Address, Answer, Card, Ring, SendError
 from ledger.clock import ManualClock
 
@@ -65,7 +65,7 @@ class Desk:
     def __init__(self):
         self.clock = ManualClock(NOON)
         self.vendor = Vendor(self.clock)
-        self.outbox = Outbox(self.clock)
+        self.outbox = Outbox(self.clock, burst=1)
         self.asked: list[asyncio.Task] = []
 
     def send(self, to, text="card"):
@@ -118,6 +118,15 @@ async def test_a_chat_gets_one_message_a_second(desk):
     await desk.pass_time(10)
     assert desk.vendor.times("send", ONCALL) == [0, 1, 2, 3]
     assert [text for _, text in desk.vendor.made()] == ["page 0", "page 1", "page 2", "page 3"]
+
+
+def test_a_burst_of_three_goes_at_once_and_then_one_a_second():
+    bucket = Bucket(CHAT_BURST, CHAT_BURST)
+    waits = []
+    for _ in range(5):
+        waits.append(bucket.wait(1000.0))
+        bucket.take(1000.0)
+    assert waits == [0, 0, 0, 1, 2]
 
 
 async def test_pages_go_before_edits_and_answers_before_both(desk):
