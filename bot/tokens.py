@@ -208,6 +208,11 @@ class Codes(ABC):
         await self._count(tenant, by)
         return None
 
+    async def opened(self, tenant: str, code: str) -> bool:
+        """Whether *tenant* has *code* open: it says whose a code is, for a person who is in several."""
+        kept = await self._get(tenant, f"code:{code}")
+        return kept is not None and bool(Grant(**json.loads(kept)).until_ms > self._now())
+
     async def close(self, tenant: str, anchor: str) -> None:
         """Forget the codes of a request that is over, and whatever ran out. Their digits are free again."""
         kept = await self._all(tenant)
