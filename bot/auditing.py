@@ -28,9 +28,9 @@ async def incident(room: Room, found: Incident, zone: str) -> Answer:
 
 
 async def _read(room: Room) -> tuple[list[Entry], str]:
-    """All entries, and whether each follows the one before it, read again from the store."""
+    """All entries, and whether they are an unbroken chain up to what this process knows, read from the store."""
+    known, head = room.ledger.view.head, GENESIS
     entries: list[Entry] = []
-    head = GENESIS
     while page := await room.store.read(room.tenant, head.seq, PAGE):
         for entry in page:
             try:
@@ -38,7 +38,11 @@ async def _read(room: Room) -> tuple[list[Entry], str]:
             except BrokenChain as broken:
                 return entries, f"⚠️ The chain is broken. {broken}"
             head = entry.head
-        entries += page
+            entries.append(entry)
+            if head.seq == known.seq and head != known:
+                return entries, f"⚠️ The chain is broken. Entry {head.seq} is not the one that was written."
+    if head.seq < known.seq:
+        return entries, f"⚠️ The chain is broken. It ends at {head.seq}; {known.seq} entries were written."
     return entries, f"Chain verifies: {head.seq} entries, head {head.hash[:12]}."
 
 
