@@ -49,7 +49,7 @@ class Desk:
 
     async def tapped(self, tenant: str, tap: Tap) -> Answer:
         room = self._rooms[tenant]
-        person = room.who(tap.channel, tap.vendor_id)
+        person = whose(room, tap)
         incident = room.ledger.view.anchored(tap.anchor)
         known = incident.id if incident else ""
         if person is None:
@@ -59,6 +59,24 @@ class Desk:
         if incident is None:
             return await self.refuse(room, "unknown", tap, phrases.nothing_known("incident"), person.id)
         return await VERBS[tap.verb](self, room, person, incident, tap)
+
+    def foresee(self, room: Room, person: Person, incident: Incident, tap: Tap) -> str:
+        """Why this vote would not count at this moment, in words, or an empty text. Nothing is appended."""
+        made = self._vote(room, person, incident, tap)(room.ledger.view, room.clock.now())
+        if not isinstance(made, Refusal):
+            return ""
+        if made.kind in LEDGER_SAYS:
+            return LEDGER_SAYS[made.kind]()
+        standing = room.ledger.view.incidents[incident.id]
+        if made.kind == "late" or standing.stage is S.EXPIRED:
+            return phrases.late_unasked(self._late_ms(room, incident.id, tap.anchor))
+        return self._explain(room, person, standing, tap, made)
+
+    @staticmethod
+    def _vote(room: Room, person: Person, incident: Incident, tap: Tap) -> Decide:
+        if tap.verb is Verb.DENY:
+            return votes.deny(person, incident.id, tap.anchor, tap.act)
+        return votes.approve(room.rulebook, person, incident.id, tap.anchor, tap.option, tap.act)
 
     async def refuse(
         self, room: Room, kind: str, tap: Tap, text: str, person: str = "", incident: str = ""
@@ -307,6 +325,11 @@ class Desk:
     @staticmethod
     def _clock(room: Room, person: Person, made: Entry) -> str:
         return hms(epoch_ms(made.at), str(room.zone(person)))
+
+
+def whose(room: Room, tap: Tap) -> Person | None:
+    """Who taps: by the vendor's id, or the person that a verified link was made for."""
+    return room.people.person(tap.person) if tap.person else room.who(tap.channel, tap.vendor_id)
 
 
 def _ref(made: Entry) -> ev.Ref:

@@ -12,6 +12,7 @@ from bot import auditing, phrases
 from bot.adoption import Adoption
 from bot.answer import Desk
 from bot.conversation import Conversations, Key
+from bot.pages import Invitations
 from bot.ports import Answer, Said, Tap, Verb
 from bot.room import House, Room
 from bot.tokens import Codes
@@ -69,7 +70,10 @@ class Order:
 
 
 class Commands:
-    """The desk for typed words. *condition* tells how the program itself is, in lines for /status."""
+    """The desk for typed words. *condition* tells how the program itself is, in lines for /status.
+
+    *invitations* makes approval links where this program has an address that people can open.
+    """
 
     def __init__(
         self,
@@ -79,6 +83,7 @@ class Commands:
         codes: Codes,
         conversations: Conversations,
         condition: Callable[[Room], Sequence[str]],
+        invitations: Invitations | None = None,
     ) -> None:
         self._house = house
         self._desk = desk
@@ -86,6 +91,7 @@ class Commands:
         self._codes = codes
         self._conversations = conversations
         self._condition = condition
+        self._invitations = invitations
 
     async def tapped(self, tenant: str, tap: Tap) -> Answer:
         """Answer a tap. *tenant* is empty where nobody knows whose it is."""
@@ -212,6 +218,9 @@ class Commands:
         return await auditing.today(order.room, order.zone)
 
     async def approve(self, order: Order) -> Answer:
+        """`/approve 4812`; in private, without a code: what is asked, as links."""
+        if not order.words and order.said.private and self._invitations:
+            return self._links(order, self._invitations)
         return await self._by_code(order, Verb.APPROVE, "/approve 4812")
 
     async def deny(self, order: Order) -> Answer:
@@ -270,6 +279,18 @@ class Commands:
 
         made = await self._record(order, decide)
         return Answer(f"Not changed: {made.why}." if isinstance(made, Refusal) else f"Resumed. #{made.seq}")
+
+    @staticmethod
+    def _links(order: Order, invitations: Invitations) -> Answer:
+        lines: list[str] = []
+        for incident in order.room.ledger.view.open():
+            invited = invitations.of(order.room, order.person, incident)
+            lines += [_incident_line(incident, order.zone)] if invited else []
+            lines += [f"{one.label}\n{one.url}" for one in invited]
+        if not lines:
+            return Answer("Nothing is asked that you could approve. /status shows how everything is.")
+        lines.append("Each opens a page that shows what would run. It is yours alone, for five minutes.")
+        return Answer("\n\n".join(lines))
 
     async def _by_code(self, order: Order, verb: Verb, example: str) -> Answer:
         if not order.first.isdigit():

@@ -22,6 +22,7 @@ CHANNELS = {
     "whatsapp": "WhatsApp",
     "slack": "Slack",
     "web": "the browser",
+    "link": "the browser",
     "sms": "SMS",
 }
 

@@ -40,6 +40,11 @@ def late_open(late_ms: int) -> str:
     return f"Too late by {about(late_ms)}, nothing was run. Renewed with fresh numbers: tap Approve again."
 
 
+def late_unasked(late_ms: int) -> str:
+    """Too late, and only looked at: nothing was renewed."""
+    return f"Too late by {about(late_ms)}, nothing was run. Send /ask in the chat to have it asked again."
+
+
 def late_held(late_ms: int, why: str) -> str:
     """Too late, and it cannot be renewed now."""
     return _fit(f"Too late by {about(late_ms)}, nothing was run. It cannot be asked again now: {why}")

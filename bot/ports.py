@@ -81,7 +81,11 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """A choice that arrived. *anchor* is what its token names; *genuine* whether its MAC is ours."""
+    """A choice that arrived. *anchor* is what its token names; *genuine* whether its MAC is ours.
+
+    *person* is the charter id that a link was made for, once its signature was verified: only `bot/pages.py`
+    sets it. Everywhere else who taps is found by *vendor_id*.
+    """
 
     channel: str
     vendor_id: str
@@ -94,6 +98,7 @@ class Tap:
     words: str = ""
     private: bool = False
     confirmed: bool = False
+    person: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,17 +19,25 @@ from bot.adoption import Adoption
 from bot.answer import Desk
 from bot.app import KEEPALIVE_S, Route, application
 from bot.channels.telegram import TelegramChannel, TelegramReceiver, build_application, builder
+from bot.channels.twilio_api import TwilioApi
+from bot.channels.whatsapp import WhatsAppChannel
+from bot.channels.whatsapp_book import Book
+from bot.channels.whatsapp_door import MESSAGES, STATUSES, WhatsAppDoor
+from bot.channels.whatsapp_receiver import Missed, StatusReceiver, WhatsAppReceiver, page_failed
+from bot.channels.whatsapp_templates import variable
 from bot.commands import COMMANDS, Commands
 from bot.conversation import RedisConversations
 from bot.ingress import Inbox, Receiver, TelegramDoor
 from bot.lease import Lease
+from bot.letters import TEMPLATES
 from bot.notify import Notify, RedisShown
 from bot.opening import Building, find_rules, open_rooms
 from bot.outbox import Outbox
+from bot.pages import Invitations, Pages
 from bot.ports import Address, Answer, Channel, SendError
 from bot.press import Press
 from bot.room import House, Room
-from bot.settings import Settings, Telegram
+from bot.settings import Settings, Telegram, Twilio
 from bot.state import EnvironmentSecrets, RedisLinkCodes, RedisLinks, RedisStates
 from bot.tokens import RedisCodes, Tokens
 from bot.work import Tools, Work, tenant_work
@@ -42,6 +50,7 @@ from ledger import events as ev
 from ledger.clock import WallClock
 from ledger.embedded import EmbeddedValkey
 from ledger.events import Actor
+from ledger.ledger import Refusal
 from ledger.machine import Incident
 from ledger.redis_store import Commands as Redis
 from ledger.redis_store import RedisStore, commands, connect
@@ -132,9 +141,15 @@ class _Program:
             self.codes,
             RedisConversations(self.redis),
             self._condition,
+            Invitations(self.tokens, self.settings.public_base_url)
+            if self.settings.public_base_url
+            else None,
         )
+        self.routes += Pages(self.house.rooms, desk, self.tokens).routes()
         if self.settings.telegram:
             await self._open_telegram(self.settings.telegram, stack)
+        if self.settings.twilio:
+            await self._open_whatsapp(self.settings.twilio, stack)
         await self._assemble(stack)
         port = await self._serve(stack)
         await self._begin(stack)
@@ -153,6 +168,40 @@ class _Program:
         self.receivers[door.kind] = receiver
         self.telegram, self.door = channel, door
         self.routes.append(Route("POST", "/telegram/webhook", door.webhook))
+
+    async def _open_whatsapp(self, settings: Twilio, stack: AsyncExitStack) -> None:
+        api, book = TwilioApi(settings), Book(self.redis, self.clock)
+        stack.push_async_callback(api.close)
+        base = self.settings.public_base_url
+        statuses = f"{base}/twilio/status" if base else ""
+        channel = WhatsAppChannel(api, book, self.tokens, settings.content_sids, statuses)
+        receiver = WhatsAppReceiver(
+            channel,
+            book,
+            self.outbox,
+            self.commands,
+            self.tokens,
+            self._tenants,
+            self.codes.opened,
+            api.number,
+            self.clock,
+        )
+        door = WhatsAppDoor(self.inbox, self.clock, base, api.signed, receiver.known)
+        self.channels[channel.name] = channel
+        self.receivers |= {MESSAGES: receiver, STATUSES: StatusReceiver(book, self._undelivered)}
+        self.routes.append(Route("POST", "/twilio/whatsapp", door.message))
+        self.routes.append(Route("POST", "/twilio/status", door.status))
+        self.missed = Missed(api, self.inbox, book, self.clock, door.lost)
+        self.greeting += whatsapp_notices(settings, base)
+
+    async def _undelivered(self, tenant: str, incident: str, recipient: str, why: str) -> None:
+        room = self.house.rooms.get(tenant)
+        if room:
+            made = await room.ledger.record(
+                Actor.orchestrator(self.process), page_failed(incident, recipient, why)
+            )
+            if isinstance(made, Refusal) and made.kind in {"ledger_away", "busy"}:
+                raise StoreDown(f"That {recipient} was not reached is not in the ledger yet.")
 
     async def _assemble(self, stack: AsyncExitStack) -> None:
         health = HttpHealth(self.secrets)
@@ -216,6 +265,8 @@ class _Program:
         ]
         if self.settings.telegram:
             parts.append(asyncio.create_task(self._meet_telegram(), name="telegram"))
+        if self.settings.twilio:
+            parts.append(asyncio.create_task(self.missed.run(), name="whatsapp"))
         stack.push_async_callback(self._end, parts)
 
     async def _end(self, parts: Sequence[asyncio.Task[None]]) -> None:
@@ -314,6 +365,20 @@ class _Program:
                 )
             elif self.adoption.pending(room):
                 self.greeting.append(f"{room.tenant}: a changed charter waits for an admin's Adopt in chat.")
+
+
+def whatsapp_notices(settings: Twilio, base_url: str) -> list[str]:
+    """What an operator should know of a WhatsApp that is not set up wholly."""
+    found = []
+    if not base_url:
+        found.append("WhatsApp hears nothing: PUBLIC_BASE_URL is not set, so no signature can be checked.")
+    missing = [variable(name) for name in TEMPLATES if name not in settings.content_sids]
+    if missing:
+        found.append(
+            f"WhatsApp reaches only who wrote within 24 hours: {', '.join(missing)} not set. "
+            "`python -m bot templates` makes them."
+        )
+    return found
 
 
 def durability_warning(room: Room) -> str:
