@@ -28,7 +28,7 @@ async def incident(room: Room, found: Incident, zone: str) -> Answer:
 
 
 async def _read(room: Room) -> tuple[list[Entry], str]:
-    """All entries, and whether they are an unbroken chain up to what this process knows, read from the store."""
+    """All entries, read again, and whether they are one chain up to what this process knows."""
     known, head = room.ledger.view.head, GENESIS
     entries: list[Entry] = []
     while page := await room.store.read(room.tenant, head.seq, PAGE):
