@@ -110,7 +110,9 @@ def _deploy_when_asked(case: Case) -> str:
     request = case.incident.latest(ev.Validated)
     if request and request.deploy:
         return request.deploy
-    return "" if case.incident.asked_again else reading_before(case.incident, case.fact.seq).deploy
+    told = case.incident.last(ev.Detected, ev.Worsened, ev.Reopened, ev.AskedAgain, ev.Executed)
+    stale = told is not None and isinstance(told.event, ev.AskedAgain | ev.Executed)
+    return "" if stale else reading_before(case.incident, case.fact.seq).deploy
 
 
 def _recovered(case: Case) -> str:

@@ -3,7 +3,8 @@
 1. For ten seconds after the run nothing is said: the service settles.
 2. Then watched quiet for close_ms is Verified, the same rule that closes an incident.
 3. Once one and a half close_ms have passed, a service that still alarms is NotRecovered.
-4. By then no requests, or no answer from it, is Inconclusive: silence proves nothing.
+4. By then no requests is Inconclusive: silence proves nothing. A poll that just failed is waited out as long
+   again: the service answers, or policy calls it unreachable, or nobody knows.
 
 A person who declared the incident is answered in the same way: the rules need no alarm to have opened it.
 """
@@ -61,7 +62,8 @@ def effect(run: Fact, now_ms: int, seen: Seen, policy: Policy) -> Effect | None:
         return None
     if verdict and verdict.alarms:
         return Effect.NOT_RECOVERED
-    return None if answers else Effect.INCONCLUSIVE
+    blip = verdict is not None and verdict.numbers.n > 0 and watched_ms < 2 * bound_ms(policy)
+    return None if answers or blip else Effect.INCONCLUSIVE
 
 
 class Verifier:
@@ -97,7 +99,10 @@ class Verifier:
         policy = self._rulebook.policy(view)
         if effect(run, now_ms, self._seen(view, incident), policy):
             return Work(run.hash, now_ms, incident.id)
-        hours = (run.at_ms + STABILISE_MS + wait for wait in (policy.close_ms, bound_ms(policy)))
+        hours = (
+            run.at_ms + STABILISE_MS + wait
+            for wait in (policy.close_ms, bound_ms(policy), 2 * bound_ms(policy))
+        )
         return next((Work(run.hash, hour, incident.id) for hour in hours if hour > now_ms), None)
 
     def _seen(self, view: View, incident: Incident) -> Seen:

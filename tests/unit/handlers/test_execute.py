@@ -14,7 +14,7 @@ from ledger import events as ev
 from ledger.events import Actor, Ref
 from ledger.store import Durability, MemoryStore
 from sdk import receipt, signature
-from tests.execution_room import CHARTER, CHECKOUT, RUDO, SECRET, Room, well
+from tests.execution_room import CHARTER, CHECKOUT, POLICY, READING, RUDO, SECRET, Room, well
 
 ONCE = CHARTER.replace("idempotent = true", "idempotent = false")
 TIMEOUT = PortError("127.0.0.1 gave no answer within 10 s.", unknown=True)
@@ -304,6 +304,20 @@ async def test_a_request_made_after_the_deploy_is_about_the_new_deploy():
     room.eyes.live = "77aa01b"
     await (await room.process("web.1")).run()
     assert isinstance(await only_outcome(room), ev.Executed)
+
+
+@pytest.mark.parametrize("asked", ["again", "after a run that did not help"])
+async def test_a_new_request_is_not_held_to_the_deploy_of_an_old_reading(asked: str):
+    room = await authorized([400 if asked == "again" else 200, 200])
+    await (await room.process("web.1")).run()
+    if asked == "again":
+        await room.write(RUDO, ev.AskedAgain(incident_id=CHECKOUT))
+    else:
+        await room.write(POLICY, ev.NotRecovered(incident_id=CHECKOUT, before=READING, after=READING))
+    await room.authorize()
+    room.eyes.live = "77aa01b"
+    await (await room.process("web.1")).run()
+    assert isinstance((await room.outcomes())[-1], ev.Executed)
 
 
 async def test_where_nobody_knows_the_deploy_it_has_not_changed():
