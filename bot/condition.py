@@ -8,6 +8,7 @@ from bot.room import Room
 from detectors.mode import Mode, mode
 from handlers.detect import Detect
 from handlers.poll import Poller
+from ledger.events import PageFailed
 from ledger.store import Durability
 
 
@@ -40,6 +41,7 @@ class Condition:
         if not self.asks_models:
             found.append("No model is asked: policy names the action (ANTHROPIC_API_KEY is not set).")
         found += self._services()
+        found += self._unreached()
         if room.ledger.view.is_paused(room.now_ms()):
             found.append("⏸ Paused: nothing executes until /resume.")
         if self.charter_mistake:
@@ -64,6 +66,11 @@ class Condition:
         if self.adoption.pending(self.room):
             return f"Policy {rules.label}. ⚠️ A changed charter waits for an admin's Adopt."
         return f"Policy {rules.label}, charter {rules.charter[:8]}."
+
+    def _unreached(self) -> list[str]:
+        """Who was not told of what is open, and why."""
+        failed = [e for i in self.room.ledger.view.open() for _, e in i.every(PageFailed)]
+        return [f"⚠️ {one.channel} did not reach {one.recipient}: {one.why or 'refused'}." for one in failed]
 
     def _services(self) -> list[str]:
         charter = self.room.charter

@@ -52,7 +52,9 @@ def wish(text: str) -> Wish | None:
 
 
 def decides_nothing(text: str) -> bool:
-    """Whether *text* is a bare yes, or a RUN or NO that does not say which."""
+    """Whether *text* is a bare yes, or a RUN or NO that does not say which. A /command is neither."""
+    if text.lstrip().startswith("/"):
+        return False
     said = _bare(text).split()
     if not said:
         return any(thumb in text for thumb in _THUMBS)
