@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from bot.sandbox.loopback import serve
 from handlers.adapters.addresses import Addresses
 from handlers.adapters.webhook import MOST_BYTES, HttpWebhook
+from handlers.outcome import Asked, Ran, tried
 from handlers.ports import Call, PortError
-from sdk import signature
+from sdk import receipt, signature
+from sdk.recovery import Recovery
 
 HOME = ("127.0.0.0/8", "::1/128")
 SECRET = b"the secret of checkout"
@@ -179,6 +181,23 @@ async def test_a_proxy_of_the_environment_is_not_used(serving, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     _, url = await serving(answering(200))
     assert (await HttpWebhook().post(call(url))).status == 200
+
+
+async def test_the_sdk_runs_it_once_and_signs_a_receipt_that_we_can_check(serving, tmp_path):
+    runs = []
+    recovery = Recovery(SECRET, tmp_path, wall_ms=lambda: 1_764_000_001_000)
+    recovery.action("restart_workers")(lambda: runs.append(1))
+
+    async def handler(request: web.Request) -> web.Response:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        made = await recovery.handle("restart_workers", headers, await request.read())
+        return web.Response(status=made.status, body=made.body)
+
+    _, url = await serving(handler)
+    asked = Asked("restart_workers", "f" * 64, receipt.key(SECRET))
+    answers = [tried(n, asked, await HttpWebhook().post(call(url))) for n in (1, 2)]
+    assert [(a.ran, a.receipt, a.receipt_counter) for a in answers] == [(Ran.YES, "matches", 1)] * 2
+    assert runs == [1]
 
 
 # --- bad answers --------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from handlers.charter import parse
 from handlers.outcome import Asked, Ran, Tried, outcome, tried
 from handlers.ports import PortError, Reply
+from handlers.reconciler import Loop
 from ledger import events as ev
 from ledger.events import Actor, Ref
 from ledger.store import Durability, MemoryStore
@@ -73,6 +74,18 @@ async def test_the_start_is_on_record_with_who_runs_it_and_until_when():
     started = process.incident.latest(ev.ExecutionStarted)
     assert (started.attempt, started.by, started.until_ms - room.now_ms) == (1, "web.1", 12_000)
     assert started.digest == room.charter.services[0].actions[0].digest("checkout")
+
+
+async def test_under_the_loop_the_tries_come_after_two_and_four_seconds():
+    room = await authorized([500, 503, 200])
+    process = await room.process("web.1")
+    loop, began_ms = Loop(process.ledger, [process.executor], room.clock), room.now_ms
+    while not await room.outcomes():
+        next_ms = loop.step()
+        await loop.settle()
+        room.clock.advance(max(0, min(next_ms, loop.step()) - room.now_ms) / 1000)
+        await loop.settle()
+    assert [c.timestamp * 1000 - began_ms for c in room.receiver.calls] == [0, 2_000, 6_000]
 
 
 # --- what an answer means -----------------------------------------------------------------------------
