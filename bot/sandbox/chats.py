@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from bot.sandbox.loopback import Bell, epoch
+from bot.sandbox.loopback import Bell, epoch, first_id
 from bot.sandbox.markup import Entity
 
 type Json = dict[str, Any]
@@ -144,6 +144,7 @@ class Chats:
         self.users: dict[int, User] = {}
         self.chats: dict[int, Chat] = {}
         self.journal: list[Happening] = []
+        self._first_id = first_id()
         self.bell = Bell()
 
     def add_person(self, user: User, *, opened: bool = True) -> Chat:
@@ -179,7 +180,9 @@ class Chats:
 
     def post(self, chat: Chat, sender: User, text: str, **more: Any) -> Message:
         """A new message in *chat*."""
-        message = Message(max(chat.messages, default=0) + 1, chat.id, sender, text, epoch(), **more)
+        message = Message(
+            max(chat.messages, default=self._first_id) + 1, chat.id, sender, text, epoch(), **more
+        )
         chat.messages[message.id] = message
         kind = Kind.SENT if sender.is_bot else Kind.TYPED
         self.note(kind, chat.id, message.id, text, silent=message.silent, who=sender.id)

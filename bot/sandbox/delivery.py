@@ -20,7 +20,7 @@ import aiohttp
 import orjson
 
 from bot.sandbox.chats import Json, Refused
-from bot.sandbox.loopback import Bell, epoch, is_loopback
+from bot.sandbox.loopback import Bell, epoch, first_id, is_loopback
 
 TAP_LIVES = 150.0
 MESSAGE_LIVES = 86_400.0
@@ -72,7 +72,7 @@ class Delivery:
         self._carry_out = carry_out
         self._queues: dict[int, deque[Update]] = {}
         self._workers: dict[int, asyncio.Task[None]] = {}
-        self._last_id = 100_000_000
+        self._last_id = first_id()
         self._poller: asyncio.Event | None = None
         self._session: aiohttp.ClientSession | None = None
         self.webhook = Webhook()

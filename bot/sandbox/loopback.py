@@ -22,6 +22,11 @@ def epoch() -> int:
     return int(WallClock().now().timestamp())
 
 
+def first_id() -> int:
+    """Where ids that count up begin: beyond those of any earlier sandbox, and within 31 bits."""
+    return epoch() % 100_000_000 * 20
+
+
 def is_loopback(url: str) -> bool:
     """True for an http(s) address on this machine."""
     parts = urlsplit(url)

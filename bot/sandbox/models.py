@@ -258,7 +258,7 @@ def cause_of(piece: Json) -> str:
 def _why(cause: str, piece: Json | None) -> str:
     if piece is None:
         return "Nothing in the evidence decides it."
-    return f"{piece.get('text', '')}: this points to {cause}."[:160]
+    return f"{piece.get('text', '')}, which speaks for {cause}"[:160]
 
 
 def _allowed(body: Json) -> Callable[[str], list[str]]:

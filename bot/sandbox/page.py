@@ -25,7 +25,7 @@ from bot.sandbox.markup import to_html
 from bot.sandbox.phone import TelegramPhone
 from bot.sandbox.premises import NotUp
 from bot.sandbox.twilio import Text
-from bot.sandbox.world import MODEL_A, MODEL_B, NUMBERS, PEOPLE, World
+from bot.sandbox.world import MODEL_A, MODEL_B, NUMBERS, PEOPLE, TIMEZONE, World
 
 STATIC = Path(__file__).parent / "static"
 FILES = {"/page.css": "text/css", "/page.js": "text/javascript", "/icon.svg": "image/svg+xml"}
@@ -205,6 +205,7 @@ class Page:
         return {
             "title": self.title,
             "who": who,
+            "timezone": TIMEZONE,
             "people": [{"id": p, "name": PEOPLE[p][1], "role": ROLES[p]} for p in PEOPLE],
             "telegram": self._telegram(who),
             "whatsapp": self._whatsapp(who),
@@ -222,6 +223,7 @@ class Page:
             "chats": [self._chat(chat, phone) for chat in mine if chat.migrated_to is None],
             "ring": _last_ring(phone),
             "commands": menu[:12],
+            "real": self.world.has_real_telegram,
         }
 
     def _chat(self, chat: Chat, phone: TelegramPhone) -> Json:

@@ -16,6 +16,7 @@ import aiohttp
 
 from bot.sandbox.loopback import HOST
 
+ROOT = Path(__file__).resolve().parents[2]
 UP_WITHIN_S = 20.0
 
 type State = dict[str, Any]
@@ -72,7 +73,7 @@ class Premises:
         """Both processes, up and answering; raises NotUp."""
         self._session = aiohttp.ClientSession(headers={"Authorization": f"Bearer {self.keys.ops}"})
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bot.sandbox.supervisor", stdin=asyncio.subprocess.PIPE
+            sys.executable, "-m", "bot.sandbox.supervisor", stdin=asyncio.subprocess.PIPE, cwd=ROOT
         )
         settings = {
             "port": self.ops_port,

@@ -28,6 +28,7 @@ from bot.sandbox.twilio import Twilio
 RUDO, TENDAI, STRANGER, GROUP = 1001, 1002, 6666, -100200300
 PEOPLE = {"rudo": (RUDO, "Rudo"), "tendai": (TENDAI, "Tendai"), "stranger": (STRANGER, "Stranger")}
 NUMBERS = {"rudo": "+263770000001", "tendai": "+263770000002", "stranger": "+263770000666"}
+TIMEZONE = "Africa/Harare"
 SENDER = "+14155238886"
 MODEL_A, MODEL_B = "claude-haiku-5-5", "claude-sonnet-5-5"
 PRODUCTION = (
@@ -109,6 +110,10 @@ class World:
     def bot_url(self) -> str:
         """Where the bot is expected to listen."""
         return f"http://{HOST}:{self.port}"
+
+    @property
+    def has_real_telegram(self) -> bool:
+        return bool(self.environment.get("TELEGRAM_BOT_TOKEN"))
 
     async def start(self) -> Self:
         """Everything up and answering."""
@@ -197,9 +202,7 @@ class World:
         ids = {"rudo": RUDO, "tendai": TENDAI} if telegram is None else telegram
         action = {"approve": approve, "risk": risk, "cooldown": cooldown, "expires": expires}
         parts = [
-            _table(
-                "tenant", id="acme", timezone="Africa/Harare", language="en", allow_networks=["127.0.0.0/8"]
-            ),
+            _table("tenant", id="acme", timezone=TIMEZONE, language="en", allow_networks=["127.0.0.0/8"]),
             _person("rudo", ["oncall", "dev", "admin"], ids),
             _person("tendai", ["oncall"], ids),
             *(_table("[chats]", telegram=chat) for chat in chats),

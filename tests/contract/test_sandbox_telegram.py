@@ -14,7 +14,7 @@ from telegram.ext import ApplicationBuilder, CallbackQueryHandler, CommandHandle
 from telegram.request import HTTPXRequest
 
 from bot.sandbox.chats import User
-from bot.sandbox.loopback import Bell, serve
+from bot.sandbox.loopback import Bell, epoch, serve
 from bot.sandbox.telegram import QUERY_LIVES, Telegram
 
 TOKEN = "100200:sandbox"
@@ -303,6 +303,21 @@ async def test_an_anonymous_admin_has_no_name(server, bot):
     (update,) = await bot.get_updates()
     assert update.message.from_user.username == "GroupAnonymousBot"
     assert update.message.sender_chat.id == GROUP
+
+
+async def test_no_id_comes_again_in_a_later_sandbox(server, bot, monkeypatch):
+    """A program that outlives its sandbox keeps handles of messages and forgets updates that it has seen."""
+    earlier = await bot.send_message(GROUP, "card")
+    server.write(RUDO, RUDO, "/status")
+    (update,) = await bot.get_updates()
+    later = epoch() + 1
+    monkeypatch.setattr("bot.sandbox.loopback.epoch", lambda: later)
+    telegram = Telegram(TOKEN)
+    telegram.chats.add_group(GROUP, "acme on-call", set())
+    chat = telegram.chats.chats[GROUP]
+    assert telegram.chats.post(chat, telegram.chats.bot, "new").id > earlier.message_id
+    assert telegram.delivery.put(RUDO, "message", {}) > update.update_id
+    await telegram.close()
 
 
 async def test_a_wrong_token_is_nobody(server):

@@ -72,7 +72,7 @@ function draw(box, items, id, build) {
   for (const gone of old.values()) gone.remove();
 }
 
-const clock = (date) => new Date(date * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+const clock = (date) => new Date(date * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: state.timezone });
 const pressed = (element, on) => element.setAttribute("aria-pressed", String(on));
 
 // The phone
@@ -94,6 +94,7 @@ function drawPhone() {
   if (my.app === "telegram") drawTelegram(box);
   else drawWhatsApp(box);
   if (atEnd || before !== box.lastElementChild?.dataset.id) box.scrollTop = box.scrollHeight;
+  $("real").hidden = !(state.telegram.real && my.app === "telegram");
   $("replying").hidden = !my.reply;
   if (my.reply) $("replying").firstElementChild.textContent = my.reply.text;
 }

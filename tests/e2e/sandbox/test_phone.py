@@ -70,7 +70,7 @@ async def test_what_does_not_come_is_told_with_what_was_there(world, bot):
     with pytest.raises(Unmet, match="a button 'Approve'"):
         await rudo.taps("Approve", within=0.05)
     with pytest.raises(Unmet, match="was not answered"):
-        await rudo.presses(world.telegram.chats.chats[GROUP].messages[1], "v|Deny", within=0.05)
+        await rudo.presses(rudo.sees("Deny").message, "v|Deny", within=0.05)
 
 
 async def test_who_forgets_expects_only_what_is_new(world, bot):

@@ -1,7 +1,9 @@
 """The sick shop: every symptom is real, and only what the remedy would really heal is healed by it."""
 
+import asyncio
 import json
 import secrets
+import sys
 import time
 from dataclasses import dataclass
 
@@ -169,6 +171,27 @@ async def test_buttons_and_dials_are_not_for_strangers(shop, http):
     ) as answer:
         assert answer.status == 403
     assert (await shop.state())["running"]
+
+
+async def test_nothing_survives_a_sandbox_that_was_killed(folder):
+    program = (
+        "import asyncio, pathlib, sys; from bot.sandbox.premises import Keys, Premises\n"
+        "async def main():\n"
+        "    shop = Premises(pathlib.Path(sys.argv[1]), Keys('a', 'b', 'c')); await shop.start()\n"
+        "    print(shop.shop_port, shop.ops_port, flush=True); await asyncio.Event().wait()\n"
+        "asyncio.run(main())"
+    )
+    sandbox = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(folder), stdout=asyncio.subprocess.PIPE
+    )
+    ports = (await sandbox.stdout.readline()).split()
+    lines = [await asyncio.open_connection("127.0.0.1", int(port)) for port in ports]
+    sandbox.kill()
+    await sandbox.communicate()
+    async with asyncio.timeout(5):
+        assert [await reader.read() for reader, _ in lines] == [b"", b""]
+    for _, writer in lines:
+        writer.close()
 
 
 async def test_customers_come_at_their_rate_and_tell_what_they_saw(shop):
