@@ -4,6 +4,8 @@ Every one returns lines that fit into their places at their shortest, whatever s
 Ranks say what gives way first: 9 what is good to know, 1 what is missed only in need.
 """
 
+import re
+
 from bot.fit import Line, may, must
 from bot.scene import Scene
 from bot.words import about, count, foreign, percent, span, tenths
@@ -43,17 +45,19 @@ def numbers(scene: Scene, rank: int = 3) -> list[Line]:
 
 
 def _counted(reading: ev.Reading) -> str:
+    """The counts that policy's evidence is made of: of the route, where the alarm is about one."""
     if reading.signal != "errors" or not reading.n:
         return _bare(reading.explanation)
-    normal = _sentence(reading.explanation, "Normal is ")
     failed = f"{count(reading.failed)} of {count(reading.n)} failed in {span(reading.window_ms)}"
-    return f"{failed}, normal is {normal}." if normal else f"{failed}."
+    if one_route := _ONE_ROUTE.match(reading.explanation):
+        k, n, route, window = one_route.groups()
+        failed = f"{k} of {n} to {foreign(route, 48)} failed in {foreign(window, 16)}"
+    normal = _NORMAL.search(reading.explanation)
+    return f"{failed}, normal is {normal[1]}." if normal else f"{failed}."
 
 
-def _sentence(text: str, begins: str) -> str:
-    """The rest of the sentence in *text* that begins so."""
-    _, found, rest = text.partition(begins)
-    return foreign(rest.split(". ")[0].rstrip("."), 40) if found else ""
+_ONE_ROUTE = re.compile(r"(\d+) of (\d+) requests to (.+?) failed in (\d[\w. ]*?) \(")
+_NORMAL = re.compile(r"Normal is (at most \d[\d.e+-]* %)")
 
 
 def _bare(explanation: str) -> str:

@@ -143,7 +143,7 @@ def _outcome(scene: Scene, text: str, fact: Fact) -> Letter:
 
 
 def _what(scene: Scene) -> str:
-    return scene.alarm().partition(": ")[2]
+    return scene.trouble
 
 
 def _opinion(scene: Scene, verdict: str, option: ev.Option) -> str:

@@ -55,7 +55,7 @@ def _sending(scene: Scene, given: Fact) -> str:
     tries = [e.attempt for f, e in scene.incident.every(ev.ExecutionStarted) if f.seq > given.seq]
     if max(tries, default=0) <= 1:
         return "It is being sent, once."
-    return f"No answer yet: attempt {max(tries)} of 3, under the same idempotency key, so it counts once."
+    return f"Not confirmed yet: attempt {max(tries)} of 3, under the same idempotency key, so it counts once."
 
 
 def stood_down(scene: Scene) -> Draft:

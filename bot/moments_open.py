@@ -49,7 +49,7 @@ def _again(scene: Scene) -> str:
     """checkout fails again: 22 % of requests fail, where policy opened it a second time."""
     if not scene.incident.last(ev.Reopened):
         return ""
-    return f"{scene.incident.service} {scene.signal.again}: {scene.alarm().partition(': ')[2]}"
+    return f"{scene.incident.service} {scene.signal.again}: {scene.trouble}"
 
 
 def _why(scene: Scene) -> list[Line]:
@@ -88,10 +88,10 @@ def _waiting(scene: Scene) -> list[Line]:
 
 
 def _heard(incident: Incident) -> str:
-    said = sum(d.outcome == "answered" for d in incident.diagnoses().values())
-    return {0: "A model failed to answer.", 1: "One model has answered."}.get(
-        said, "Both models have answered."
-    )
+    heard = incident.diagnoses().values()
+    said = sum(one.outcome == "answered" for one in heard)
+    none = "No model could answer." if len(heard) > 1 else "A model could not answer."
+    return {0: none, 1: "One model has answered."}.get(said, "Both models have answered.")
 
 
 def withheld(scene: Scene) -> Draft:

@@ -12,7 +12,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -78,6 +78,12 @@ class Printer(Protocol):
 
 
 Addresses = Callable[[Charter, View], Sequence[Address]]
+Reach = Callable[[Charter, View, str], Sequence[Address]]
+"""Every way to reach one person alone, by charter id."""
+
+
+def nowhere(charter: Charter, view: View, person: str) -> Sequence[Address]:
+    return ()
 
 
 class Step(StrEnum):
@@ -162,7 +168,10 @@ class _Place:
 
 
 class Notify:
-    """The reconciler that shows cards. *addresses* says where, *press* prints, *outbox* sends."""
+    """The reconciler that shows cards. *addresses* says where, *press* prints, *outbox* sends.
+
+    *reach* finds those whom an escalation names and who would not be told otherwise.
+    """
 
     name = "notify"
 
@@ -177,6 +186,7 @@ class Notify:
         channels: Mapping[str, Channel],
         clock: Clock,
         process: str,
+        reach: Reach = nowhere,
     ) -> None:
         self._ledger = ledger
         self._outbox = outbox
@@ -186,7 +196,10 @@ class Notify:
         self._press = press
         self._channels = channels
         self._clock = clock
+        self._reach = reach
         self._actor = Actor.orchestrator(process)
+        self._change = asyncio.Event()
+        ledger.on_change(self._changed)
 
     def due(self, view: View, now_ms: int) -> list[Work]:
         """One piece of work for each incident and chat whose card is not current, as far as is known here."""
@@ -194,9 +207,8 @@ class Notify:
         if charter is None:
             return []
         known, found = self._shown.peek(view.tenant), []
-        everywhere = list(self._everywhere(charter, view))
         for incident in _alive(view, now_ms):
-            for to, channel in everywhere:
+            for to, channel in self._everywhere(charter, view, incident):
                 field = name(incident.id, to)
                 due = next_step(incident, to, known.get(field), channel.edits, now_ms)
                 if due.step is not Step.NOTHING:
@@ -252,7 +264,8 @@ class Notify:
         except SendError as error:
             await self._not_sent(place, replace(shown, **stands), error)
             return
-        old = ((shown.message, shown.html),) if shown.keys and place.channel.edits else ()
+        live = place.channel.edits and (shown.keys or shown.unsure)
+        old = ((shown.message, shown.html),) if live else ()
         sent = replace(
             shown,
             **stands,
@@ -261,6 +274,7 @@ class Notify:
             html=card.html,
             digest=shown.digest or sha256(card.html.encode()).hexdigest(),
             keys=_keys(card),
+            unsure=False,
             bared_ms=0,
             stale=(*shown.stale, *old)[-MOST_STALE:],
             failed="",
@@ -283,21 +297,24 @@ class Notify:
     async def _edit(self, place: _Place, shown: Shown) -> None:
         """The text first, without buttons, where it had others; then the text with its own."""
         card = await self._print(place)
-        bare = bool(shown.keys and card.rows and shown.keys != _keys(card))
-        after = replace(shown, html=card.html, keys=_keys(card), revision=card.revision, bared_ms=0)
-        if bare:
+        if _must_be_bared(card, shown):
             card = replace(card, rows=())
-            after = replace(shown, html=card.html, keys="", bared_ms=place.now_ms)
-        if (after.html, after.keys) != (shown.html, shown.keys):
+            after = replace(shown, html=card.html, keys="", unsure=False, bared_ms=place.now_ms)
+        else:
+            after = replace(shown, html=card.html, keys=_keys(card), revision=card.revision, bared_ms=0)
+        if (after.html, after.keys, after.unsure) != (shown.html, shown.keys, shown.unsure):
+            if card.rows:
+                await self._put(place, replace(shown, unsure=True))
             try:
-                await self._outbox.edit(place.channel, self._ledger.tenant, place.to, shown.message, card)
+                if not await self._made(place, shown.message, card):
+                    return
             except SendError as error:
                 if error.gone:
-                    await self._send(place, replace(shown, keys=""), silent=True)
+                    await self._send(place, replace(shown, keys="", unsure=False), silent=True)
                     return
                 if not error.permanent:
                     raise PortError(f"{place.to.channel} did not edit a card: {error}") from error
-        await self._put(place, after)
+        await self._put(place, replace(after, unsure=False))
 
     async def _retire(self, place: _Place, shown: Shown) -> None:
         """The old message loses its buttons and says that it moved down. It keeps what it said."""
@@ -305,11 +322,35 @@ class Notify:
         text = html + MOVED_DOWN
         card = Card(place.incident.id, 0, 0, Ring.EDIT, text, plain(text))
         try:
-            await self._outbox.edit(place.channel, self._ledger.tenant, place.to, message, card)
+            if not await self._made(place, message, card):
+                return
         except SendError as error:
             if not (error.permanent or error.gone):
                 raise PortError(f"{place.to.channel} did not take the buttons off: {error}") from error
         await self._put(place, replace(shown, stale=shown.stale[1:]))
+
+    async def _made(self, place: _Place, message: str, card: Card) -> bool:
+        """Whether *message* shows *card* now. False: something newer came up while it waited; look again."""
+        edit = self._outbox.edit(place.channel, self._ledger.tenant, place.to, message, card)
+        task = asyncio.ensure_future(edit)
+        try:
+            while not task.done():
+                change = self._change
+                if self._is_overtaken(place):
+                    return False
+                await _first(task, change.wait())
+            task.result()
+        finally:
+            task.cancel()
+        return True
+
+    def _is_overtaken(self, place: _Place) -> bool:
+        now, edits = self._ledger.view.incidents[place.incident.id], place.channel.edits
+        return _mark(now, place.to, edits) != _mark(place.incident, place.to, edits)
+
+    def _changed(self) -> None:
+        self._change.set()
+        self._change = asyncio.Event()
 
     async def _note(self, place: _Place, shown: Shown) -> None:
         """Paged or PageFailed, once for each incident, recipient and channel."""
@@ -335,16 +376,20 @@ class Notify:
         return next(
             (
                 _Place(incident, charter, to, channel, now_ms)
-                for to, channel in self._everywhere(charter, view)
+                for to, channel in self._everywhere(charter, view, incident)
                 if name(incident.id, to) == work.key
             ),
             None,
         )
 
-    def _everywhere(self, charter: Charter, view: View) -> Iterator[tuple[Address, Channel]]:
-        """Every chat once, at its present id, with its channel."""
+    def _everywhere(
+        self, charter: Charter, view: View, incident: Incident
+    ) -> Iterator[tuple[Address, Channel]]:
+        """Every chat once, at its present id, with its channel; and whom an escalation names."""
         moved, seen = self._shown.moved(view.tenant), set()
-        for to in self._addresses(charter, view):
+        named = {person for _, event in incident.every(ev.Escalated) for person in event.to}
+        woken = [to for person in sorted(named) for to in self._reach(charter, view, person)]
+        for to in (*self._addresses(charter, view), *woken):
             channel = self._channels.get(to.channel)
             there = replace(to, to=moved.get(to.to, to.to))
             if channel is not None and (there.channel, there.to) not in seen:
@@ -367,6 +412,21 @@ def _stands(place: _Place, card: Card) -> dict[str, Any]:
         return {"revision": card.revision, "sounded": card.sounded}
     seq, _ = rings.milestone(place.incident)
     return {"revision": seq, "sounded": seq}
+
+
+def _must_be_bared(card: Card, shown: Shown) -> bool:
+    """Whether live buttons stand where others are to come."""
+    return bool(card.rows) and (shown.unsure or bool(shown.keys and shown.keys != _keys(card)))
+
+
+async def _first(task: "asyncio.Future[None]", change: Coroutine[Any, Any, object]) -> None:
+    """Return once *task* is done or *change* has come."""
+    changed = asyncio.ensure_future(change)
+    try:
+        both: set[asyncio.Future[Any]] = {task, changed}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        changed.cancel()
 
 
 def _keys(card: Card) -> str:

@@ -138,10 +138,16 @@ class Scene:
         room = FIRST_LINE - units(f"{light} {tail}")
         return f"<b>{light} {foreign(what, max(24, room))}{tail}</b>"
 
-    def alarm(self) -> str:
-        """checkout: 19 % of requests fail."""
+    @property
+    def trouble(self) -> str:
+        """What policy calls it: 19 % of requests fail. Raw."""
         head = self.reading.headline.removeprefix(f"{self.incident.service}:").strip().rstrip(".")
-        return f"{self.incident.service}: {head}" if head else f"{self.incident.service}: {self.signal.still}"
+        return head or self.signal.still
+
+    def alarm(self) -> str:
+        """checkout: 19 % of requests fail; checkout does not answer its health check. Raw."""
+        joint = " " if self.trouble.startswith("does not ") else ": "
+        return f"{self.incident.service}{joint}{self.trouble}"
 
     def stamp(self, fact: Fact) -> str:
         """The receipt of one entry."""
@@ -171,6 +177,8 @@ class Scene:
         errors = f"errors {tenths(before.error_permille)} → {tenths(after.error_permille)} %"
         p95 = f"p95 {span(before.p95_ms)} → {span(after.p95_ms)}"
         score = f"score {before.score} → {after.score}"
+        if not before.n:
+            errors, p95 = f"errors {tenths(after.error_permille)} %", f"p95 {span(after.p95_ms)}"
         return " · ".join(dict.fromkeys((self.change(before, after), errors, p95, score)))
 
     def able(self, option: ev.Option) -> list[str]:

@@ -19,7 +19,8 @@ class Shown:
     """One card in one chat. *message* is empty where nothing arrived, and *failed* says why not.
 
     *html* is its text and *digest* the first one's. *keys* tells its live buttons from others; *bared_ms* is
-    when they were taken off for the next ones. *stale* are older messages, id and text, with theirs.
+    when they were taken off for the next ones. *unsure*: an edit was begun, and whether it was made is not
+    known. *stale* are older messages, id and text, with theirs.
     """
 
     message: str = ""
@@ -29,6 +30,7 @@ class Shown:
     html: str = ""
     digest: str = ""
     keys: str = ""
+    unsure: bool = False
     bared_ms: int = 0
     stale: tuple[tuple[str, str], ...] = ()
     failed: str = ""

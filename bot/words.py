@@ -35,7 +35,7 @@ def span(ms: int) -> str:
     if ms < 1_000:
         return f"{max(0, ms)} ms"
     if ms < 10_000 and ms % 1_000 >= 100:
-        return f"{ms / 1000:.1f} s"
+        return f"{ms / 1000:.1f} s".replace(".0 s", " s")
     seconds = ms // 1_000
     if seconds < 60:
         return f"{seconds} s"

@@ -410,6 +410,23 @@ def test_without_models_nobody_is_said_to_look():
     assert "Two models" not in html
 
 
+def test_an_alarm_about_one_route_counts_that_route():
+    text = "13 of 35 requests to POST /pay failed in 10 s (37.1 %). Normal is at most 2 %."
+    story = Story().detected(reading(headline="37 % of POST /pay fails", explanation=text))
+    assert "13 of 35 to POST /pay failed in 10 s, normal is at most 2 %." in card_of(story).html
+
+
+def test_a_service_that_does_not_answer_reads_as_a_sentence():
+    dead = reading(signal="unreachable", headline="does not answer its health check", n=0)
+    story = Story().detected(dead)
+    assert first_line(card_of(story)).startswith("🔴 checkout does not answer its health check. ")
+    story.agreed().asked().authorized().started().executed()
+    after = reading(signal="", severity="none", p95_ms=34, error_permille=0, score=100)
+    html = card_of(story.verified(dead.model_copy(update={"score": 0}), after)).html
+    assert "✅ checkout recovered: it answers again." in html
+    assert "it answers again · errors 0 % · p95 34 ms · score 0 → 100" in html
+
+
 @pytest.mark.parametrize(
     ("signal", "explanation", "says"),
     [

@@ -55,6 +55,13 @@ class Wire:
         self.fail: dict[str, SendError] = {}
         self.hangs: set[str] = set()
         self.arrives_but_fails = False
+        self.edit_arrives_but_fails = False
+        self.slow_edits: set[str] = set()
+        self.waiting = 0
+        self._go = asyncio.Event()
+
+    def release(self) -> None:
+        self._go.set()
 
     async def send(self, channel, tenant, to, card, *, reply_to="", silent=False) -> str:
         await self._meet(to)
@@ -67,11 +74,16 @@ class Wire:
 
     async def edit(self, channel, tenant, to, message, card) -> None:
         await self._meet(to)
+        if to.to in self.slow_edits:
+            self.waiting += 1
+            await self._go.wait()
         if message not in self.messages:
             raise SendError("message to edit not found", gone=True)
         self.messages[message].card = card
         self.messages[message].shows.append(card)
         self.calls.append(("edit", to.to, message))
+        if self.edit_arrives_but_fails:
+            raise ConnectionAbortedError("the process was killed here")
 
     async def _meet(self, to: Address) -> None:
         if to.to in self.hangs:
@@ -91,6 +103,7 @@ class House:
         self.ledger = Ledger("acme", MemoryStore(), self.clock, random.Random(1))
         self.wire, self.shown, self.book = Wire(), MemoryShown(), Rulebook()
         self.addresses = list(addresses or (GROUP,))
+        self.reach: dict[str, list[Address]] = {}
         self.book.add(charter(), Policy())
         self.start()
 
@@ -99,7 +112,7 @@ class House:
         channels = {"telegram": Paper("telegram", True), "whatsapp": Paper("whatsapp", False)}
         self.notify = Notify(
             self.ledger, self.wire, self.shown, self.book, lambda c, v: self.addresses, Press(), channels,
-            self.clock, "bot.1",
+            self.clock, "bot.1", lambda c, v, person: self.reach.get(person, []),
         )  # fmt: skip
         self.loop = Loop(self.ledger, [self.notify], self.clock)
 
@@ -465,3 +478,103 @@ async def test_what_was_shown_of_old_incidents_is_forgotten():
     await house.say(POLICY, ev.Detected(incident_id="checkout-2", reading=SICK))
     await house.work()
     assert [field.partition("|")[0] for field in house.shown.peek("acme")] == ["checkout-2"]
+
+
+async def until(condition) -> None:
+    for _ in range(200):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    pytest.fail("it did not come")
+
+
+async def test_what_rings_does_not_wait_behind_an_edit():
+    house = House()
+    await house.detected()
+    await house.work()
+    house.wire.slow_edits.add(GROUP.to)
+    await house.validated()
+    [work] = house.due()
+    task = asyncio.create_task(house.notify.do(work))
+    await until(lambda: house.wire.waiting)
+    approval = await house.authorized()
+    ref = ev.Ref(seq=approval.seq, hash=approval.hash)
+    await house.say(POLICY, ev.StoodDown(incident_id=NAME, why="paused", ref=ref))
+    await until(lambda: len(house.wire.of(GROUP)) == 2)
+    house.wire.slow_edits.clear()
+    house.wire.release()
+    await task
+    await house.settle()
+    old, new = house.wire.of(GROUP)
+    assert "NOT run" in new.card.html
+    assert old.card.rows == ()
+    assert not any("Approve" in b.label for card in old.shows for row in card.rows for b in row)
+
+
+async def test_a_crash_in_the_middle_of_an_edit_never_swaps_live_buttons():
+    house = House()
+    await house.detected()
+    await house.work()
+    await house.validated()
+    await house.work()
+    house.clock.advance(BARE_MS / 1000)
+    house.wire.edit_arrives_but_fails = True
+    with pytest.raises(ConnectionAbortedError):
+        await house.work()
+    house.wire.edit_arrives_but_fails = False
+    house.start()
+    await house.settle()
+    [message] = house.wire.of(GROUP)
+    assert message.card.rows[0][0].label == "✅ Approve: restart workers"
+    for before, after in zip(message.shows, message.shows[1:], strict=False):
+        assert not before.rows or not after.rows or before.rows == after.rows
+
+
+async def test_whom_an_escalation_names_is_woken_in_private_and_the_group_is_not():
+    house = House(GROUP, PRIVATE)
+    house.reach["tendai"] = [Address("telegram", "1002", "tendai", "tendai")]
+    await house.detected()
+    await house.work()
+    await house.validated()
+    await house.settle()
+    await house.say(POLICY, ev.Escalated(incident_id=NAME, to=("rudo", "tendai")))
+    await house.settle()
+    assert len(house.wire.of(GROUP)) == 1
+    first, woken = house.wire.of(PRIVATE)
+    assert not woken.silent
+    assert woken.card.rows[0][0].label == "✅ Approve: restart workers"
+    assert first.card.rows == ()
+    [other] = [m for m in house.wire.messages.values() if m.to == "1002"]
+    assert not other.silent
+    assert {e.recipient for _, e in house.incident.every(ev.Paged)} == {"chat1", "rudo", "tendai"}
+
+
+async def test_an_edit_that_changes_nothing_costs_no_call():
+    house = House()
+    await house.detected()
+    await house.work()
+    await house.validated()
+    await house.settle()
+    approval = await house.authorized()
+    await house.settle()
+    calls = len(house.wire.calls)
+    ref = ev.Ref(seq=approval.seq, hash=approval.hash)
+    started = ev.ExecutionStarted(
+        incident_id=NAME, attempt=1, by="bot.1", until_ms=house.now_ms + 20_000, ref=ref
+    )
+    await house.say(BOT, started)
+    await house.settle()
+    assert len(house.wire.calls) == calls
+    assert not house.due()
+
+
+async def test_when_the_first_page_cannot_be_noted_it_is_noted_later_and_sent_once():
+    house = House()
+    await house.detected()
+    house.ledger.sealed = "for a test"
+    with pytest.raises(PortError):
+        await house.work()
+    house.ledger.sealed = ""
+    await house.work()
+    assert len(house.wire.of(GROUP)) == 1
+    assert len(house.incident.every(ev.Paged)) == 1
