@@ -2,23 +2,30 @@
 
 python -m bot                      serve: the whole program in one process
 python -m bot charter check FILE   explain every mistake in a charter
+python -m bot templates            make the WhatsApp templates at Twilio
 python -m bot sandbox              everything on this machine, without any account
 """
 
 import argparse
+import asyncio
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bot.channels.whatsapp_templates import make_templates
 from bot.sandbox.command import sandbox
 from bot.serve import serve
-from bot.settings import NAMES, environment
+from bot.settings import NAMES, BadSettings, environment, read
 from handlers.charter import CharterError, load_all
 
 
 def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
-    return int(given.run(given, environment()))
+    try:
+        return int(given.run(given, environment()))
+    except BadSettings as wrong:
+        print(wrong, file=sys.stderr)
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -31,6 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     check = charter.add_parser("check", help="explain every mistake in it")
     check.add_argument("path", type=Path)
     check.set_defaults(run=_check)
+    templates = commands.add_parser("templates", help="make the WhatsApp templates at Twilio, for approval")
+    templates.set_defaults(run=lambda given, env: asyncio.run(make_templates(read(env).twilio, print)))
     box = commands.add_parser("sandbox", help="the outside world on this machine, with a phone on a web page")
     box.add_argument("--play", metavar="NAME", help="play a script headless and end")
     box.add_argument("--json", action="store_true", help="one JSON object a line")

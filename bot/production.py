@@ -60,6 +60,7 @@ log = logging.getLogger(__name__)
 
 SWEEP_S = 1.0
 SHUTDOWN_S = 10.0
+GREET_S = 3.0
 LOOKS_AT_ONCE = 64
 CONNECTIONS = 64
 
@@ -153,7 +154,7 @@ class _Program:
         await self._assemble(stack)
         port = await self._serve(stack)
         await self._begin(stack)
-        self._greet()
+        await self._greet()
         return Started(list(self.house.rooms.values()), self.work, self.greeting, port)
 
     async def _open_telegram(self, settings: Telegram, stack: AsyncExitStack) -> None:
@@ -355,16 +356,24 @@ class _Program:
     def _condition(self, room: Room) -> Sequence[str]:
         return next(one.condition.lines() for one in self.work if one.room is room)
 
-    def _greet(self) -> None:
+    async def _greet(self) -> None:
         for room in self.house.rooms.values():
-            rules = room.ledger.view.rules
-            if not rules.charter:
-                self.greeting.append(
-                    f"{room.tenant}: no charter is in force. Its admin sends the bot, in private: "
-                    f"/start {self.adoption.console_code(room)}"
-                )
+            if not room.ledger.view.rules.charter:
+                code = self.adoption.console_code(room)
+                link = await self._link_with(code)
+                say = f"{room.tenant}: no charter is in force. An admin sends, in private: /start {code}"
+                self.greeting += [say, f"  or opens {link}"] if link else [say]
             elif self.adoption.pending(room):
                 self.greeting.append(f"{room.tenant}: a changed charter waits for an admin's Adopt in chat.")
+
+    async def _link_with(self, code: str) -> str:
+        """The address that opens the bot with *code*; empty where there is no Telegram, or it is away."""
+        if not self.settings.telegram:
+            return ""
+        with suppress(SendError, TimeoutError):
+            async with asyncio.timeout(GREET_S):
+                return f"https://t.me/{await self.telegram.me()}?start={code}"
+        return ""
 
 
 def whatsapp_notices(settings: Twilio, base_url: str) -> list[str]:

@@ -21,7 +21,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 def serve(environment: Mapping[str, str]) -> int:
     """Serve. Returns 0 after a clean end, 2 when it could not start."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
-    for chatty in ("httpx", "httpx2"):
+    for chatty in ("httpx", "httpx2", "twilio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         asyncio.run(_serve(read(environment), environment))

@@ -87,10 +87,16 @@ def _folder(environment: Mapping[str, str], default: str = "") -> Path:
 
 
 async def _demo(folder: Path, environment: Mapping[str, str]) -> int:
-    stage = Stage(folder, environment, settings={"LOOP_INTERVAL_S": "2"})
+    """The sandbox until Ctrl-C. With a real bot token, people are whoever opens that bot with the code."""
+    real = bool(environment.get("TELEGRAM_BOT_TOKEN"))
+    charter: dict[str, object] = {"telegram": {}, "chats": ()} if real else {}
+    stage = Stage(folder, environment, charter=charter, settings={"LOOP_INTERVAL_S": "2"})
     rows: list[dict[str, object]] = []
     async with stage:
-        if any("/start" in line for line in stage.said):
+        if real:
+            await stage.until_said("or opens", 5)
+            _say("\n".join(line for line in stage.said if "/start" in line or "t.me" in line))
+        elif stage.invitation():
             await stage.adopt()
         page = Page(stage.world, lambda: rows)
         url = await page.start(int(environment.get("SANDBOX_PORT", "8484")))

@@ -9,11 +9,14 @@ import re
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bot.channels.whatsapp_templates import make_templates
 from bot.sandbox.world import World
+from bot.settings import read
 from ledger.chain import Entry
 from ledger.embedded import EmbeddedValkey
 from ledger.redis_store import RedisStore, connect
@@ -22,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 UP_WITHIN_S = 30.0
 END_WITHIN_S = 25.0
 INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "SSL_CERT_FILE", "VIRTUAL_ENV")
+CODE = re.compile(r"/start ([A-Z2-7]{12})")
 QUICK = {"close_ms": 4000, "err_crit_sustain_ms": 3000, "hang_sustain_ms": 3000}
 """The policy of a play: the same rules with a shorter quiet, so that a play fits into a minute."""
 
@@ -53,6 +57,7 @@ class Stage:
     async def __aenter__(self) -> Self:
         await self.world.start()
         self.write_charter()
+        self._settings |= await self._templates()
         await self.start()
         return self
 
@@ -87,11 +92,9 @@ class Stage:
         )
         up = asyncio.Event()
         self._reader = asyncio.create_task(self._read(self._process, up))
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(UP_WITHIN_S):
                 await up.wait()
-        except TimeoutError:
-            pass
         if not any(line.startswith("Countersign is up") for line in self.said):
             raise NotUp("\n".join(self.said[-20:]))
 
@@ -120,13 +123,29 @@ class Stage:
             await store.close()
             await server.stop()
 
+    async def _templates(self) -> dict[str, str]:
+        """Make the WhatsApp templates, as `python -m bot templates` does. Returns their settings."""
+        shown: list[str] = []
+        await make_templates(read(self.environment()).twilio, shown.append)
+        return dict(line.split("=", 1) for line in shown if not line.startswith("#"))
+
+    async def until_said(self, words: str, within: float) -> None:
+        """Wait for a line of the program with *words* in it, for so many seconds at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while not any(words in line for line in self.said):  # noqa: ASYNC110  lines come from a pipe
+                    await asyncio.sleep(0.05)
+
+    def invitation(self) -> str:
+        """The line with the console's code, where a charter waits for its first adoption; else nothing."""
+        return next((line for line in self.said if CODE.search(line)), "")
+
     async def _console_code(self) -> str:
-        async with asyncio.timeout(5):
-            while True:
-                found = re.search(r"/start ([A-Z2-7]{12})", "\n".join(self.said))
-                if found:
-                    return found[1]
-                await asyncio.sleep(0.05)
+        await self.until_said("/start", 5)
+        found = CODE.search(self.invitation())
+        if found is None:
+            raise NotUp("\n".join(["It printed no code.", *self.said[-20:]]))
+        return found[1]
 
     async def _read(self, process: asyncio.subprocess.Process, up: asyncio.Event) -> None:
         self.said.clear()
