@@ -87,6 +87,11 @@ class Room:
         found = ((channel, self.roster.reach(view, person, channel)) for channel in ("telegram", "whatsapp"))
         return [Address(channel, to, person.id, person.id) for channel, to in found if to]
 
+    def reach(self, name: str) -> list[Address]:
+        """Every way to reach the person whose charter id is *name* alone."""
+        person = self.people.person(name)
+        return self.private(person) if person else []
+
     async def keep_rules(self) -> None:
         """Put the texts of the proposed charter and policy where their digests find them."""
         self.rulebook.add(self.proposed, self.proposed_policy)
