@@ -14,6 +14,7 @@ from ledger.store import StoreDown
 from ledger.view import View
 
 HOUR_MS = 3_600_000
+REMEMBERED = 50
 
 
 class Codes(Protocol):
@@ -90,14 +91,15 @@ def runs(view: View, service: str, now_ms: int) -> dict[str, int]:
 def record(view: View, incident: Incident) -> dict[str, tuple[int, int]]:
     """How often lens A, lens B and both together were right at this service before, and each action helped.
 
-    What was approved and then verified was the cause; what did not help was not.
+    What was approved and then verified was the cause; what did not help was not. Only the newest count.
     """
     tally: dict[str, tuple[int, int]] = {}
-    for other in view.incidents.values():
-        if other.service == incident.service and other.id != incident.id:
-            for who, right in _settled(other):
-                rights, of = tally.get(who, (0, 0))
-                tally[who] = (rights + right, of + 1)
+    newest = view.numbers.get(incident.service, 0)
+    for number in range(newest, max(0, newest - REMEMBERED), -1):
+        other = view.incidents.get(f"{incident.service}-{number}")
+        for who, right in _settled(other) if other and other.id != incident.id else ():
+            rights, of = tally.get(who, (0, 0))
+            tally[who] = (rights + right, of + 1)
     return tally
 
 
