@@ -230,10 +230,13 @@ class _Program:
             self.shown,
             room.rulebook,
             lambda charter, view: room.addresses(),
-            Press(self.codes, warning=lambda: durability_warning(room)),
+            Press(
+                self.codes, warning=lambda: durability_warning(room), models=2 if self.settings.council else 0
+            ),
             self.channels,
             self.clock,
             self.process,
+            lambda charter, view, name: room.reach(name),
         )
 
     def _models(self) -> dict[str, Model]:
