@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bot.adoption import Adoption
+from bot.outbox import Outbox
 from bot.room import Room
 from detectors.mode import Mode, mode
 from handlers.detect import Detect
@@ -21,7 +22,7 @@ class Condition:
     poller: Poller
     adoption: Adoption
     asks_models: bool
-    sends_failed: bool = False
+    outbox: Outbox
     charter_mistake: str = ""
 
     @property
@@ -32,7 +33,7 @@ class Condition:
         polls_ok = (
             not self.detect.seen or 2 * len(missed) < len(self.detect.seen) or len(self.detect.seen) < 3
         )
-        return mode(redis_ok=not ledger.away_since_ms, sends_ok=not self.sends_failed, polls_ok=polls_ok)
+        return mode(redis_ok=not ledger.away_since_ms, sends_ok=not self.outbox.failing, polls_ok=polls_ok)
 
     def lines(self) -> Sequence[str]:
         """One line each: mode and ledger, what is in force, models, services, a pause."""

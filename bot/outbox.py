@@ -136,6 +136,8 @@ class Outbox:
         self._chats: dict[tuple[str, str], _Chat] = {}
         self._all = Bucket(ALL_A_SECOND, 1)
         self._at_once: set[asyncio.Task[str]] = set()
+        self.failing = False
+        """Whether the last try of any message failed, and not because of that message."""
 
     async def send(
         self,
@@ -240,7 +242,9 @@ class Outbox:
         job.tries += 1
         try:
             job.settle(await job.act())
+            self.failing = False
         except SendError as error:
+            self._weigh(error)
             pause = _pause(error, job.tries, again=job.again)
             if pause is None:
                 job.settle(error)
@@ -262,13 +266,21 @@ class Outbox:
             self._take(chat)
             tries += 1
             try:
-                return await act()
+                said = await act()
             except SendError as error:
+                self._weigh(error)
                 pause = _pause(error, tries, again=False)
                 if pause is None:
                     raise
                 self._hold(chat, pause, error)
                 tries -= error.retry_after_s > 0
+            else:
+                self.failing = False
+                return said
+
+    def _weigh(self, error: SendError) -> None:
+        about_this_one = error.permanent or error.gone or error.moved_to or error.retry_after_s
+        self.failing = self.failing if about_this_one else True
 
     def _said(self, task: asyncio.Task[str]) -> None:
         self._at_once.discard(task)

@@ -45,11 +45,13 @@ from handlers.adapters.anthropic import Claude
 from handlers.adapters.health import HttpHealth
 from handlers.adapters.webhook import HttpWebhook
 from handlers.charter import Person
+from handlers.detect import Detect
 from handlers.ports import Model
+from handlers.readings import reading_of
 from ledger import events as ev
 from ledger.clock import WallClock
 from ledger.embedded import EmbeddedValkey
-from ledger.events import Actor
+from ledger.events import Actor, Reading
 from ledger.ledger import Refusal
 from ledger.machine import Incident
 from ledger.redis_store import Commands as Redis
@@ -216,14 +218,20 @@ class _Program:
             secrets=self.secrets,
             states=RedisStates(self.redis),
             adoption=self.adoption,
+            outbox=self.outbox,
             looks=asyncio.Semaphore(LOOKS_AT_ONCE),
             interval_s=self.settings.loop_interval_s,
         )
         for room in self.house.rooms.values():
             lease = Lease(self.redis, self.clock, room.tenant, self.process)
-            self.work.append(tenant_work(room, tools, self._notify(room), lease))
+            detect = Detect(room.ledger, room.rulebook)
+            self.work.append(tenant_work(room, tools, detect, self._notify(room, detect), lease))
 
-    def _notify(self, room: Room) -> Notify:
+    def _notify(self, room: Room, detect: Detect) -> Notify:
+        def measured(service: str) -> Reading | None:
+            verdict = detect.verdict(room.tenant, service)
+            return reading_of(service, verdict) if verdict else None
+
         return Notify(
             room.ledger,
             self.outbox,
@@ -231,7 +239,11 @@ class _Program:
             room.rulebook,
             lambda charter, view: room.addresses(),
             Press(
-                self.codes, warning=lambda: durability_warning(room), models=2 if self.settings.council else 0
+                self.codes,
+                reopen_ms=room.rulebook.policy(room.ledger.view).reopen_ms,
+                now=measured,
+                warning=lambda: durability_warning(room),
+                models=2 if self.settings.council else 0,
             ),
             self.channels,
             self.clock,

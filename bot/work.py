@@ -9,6 +9,7 @@ from bot.adoption import Adoption
 from bot.condition import Condition
 from bot.lease import Lease
 from bot.notify import Notify
+from bot.outbox import Outbox
 from bot.room import Room
 from bot.state import RedisStates
 from handlers.detect import Detect
@@ -36,6 +37,7 @@ class Tools:
     secrets: Secrets
     states: RedisStates
     adoption: Adoption
+    outbox: Outbox
     looks: asyncio.Semaphore
     interval_s: float
 
@@ -60,10 +62,9 @@ class Work:
             group.create_task(self.poller.run(), name=f"poller:{self.room.tenant}")
 
 
-def tenant_work(room: Room, tools: Tools, notify: Notify, lease: Lease) -> Work:
+def tenant_work(room: Room, tools: Tools, detect: Detect, notify: Notify, lease: Lease) -> Work:
     """Everything that reacts for *room*, on its ledger and under its rules."""
     ledger, rules = room.ledger, room.rulebook
-    detect = Detect(ledger, rules)
     poller = Poller(
         ledger,
         rules,
@@ -85,5 +86,5 @@ def tenant_work(room: Room, tools: Tools, notify: Notify, lease: Lease) -> Work:
         Executor(ledger, rules, detect, tools.secrets, tools.webhook, tools.clock, tools.process),
         Verifier(ledger, rules, detect),
     )
-    condition = Condition(room, detect, poller, tools.adoption, bool(tools.models))
+    condition = Condition(room, detect, poller, tools.adoption, bool(tools.models), tools.outbox)
     return Work(room, condition, Loop(ledger, reconcilers, tools.clock), poller, lease)

@@ -1,0 +1,126 @@
+"""What /status says first, and what is ready: the ledger, the rules, the services, in every outage."""
+
+import contextlib
+import random
+from dataclasses import dataclass, field
+
+from bot.adoption import Adoption
+from bot.app import Conditions
+from bot.condition import Condition
+from bot.outbox import Outbox
+from bot.ports import Address, Answer, SendError
+from detectors.mode import Mode
+from detectors.window import Missed
+from handlers.detect import Detect
+from handlers.poll import Poller
+from ledger import events as ev
+from ledger.events import Actor
+from ledger.store import Durability, MemoryStore, StoreDown
+from tests.rooms import Tenant, tenant
+from tests.unit.bot.test_commands import LinkCodes
+
+
+class Store(MemoryStore):
+    """A store that can go away."""
+
+    away = False
+
+    async def head(self, tenant):
+        if self.away:
+            raise StoreDown("gone")
+        return await super().head(tenant)
+
+
+@dataclass
+class Deaf:
+    """A channel that does not take anything."""
+
+    name: str = "telegram"
+    edits: bool = True
+    error: SendError = field(default_factory=lambda: SendError("away"))
+
+    async def say(self, *args, **more):
+        raise self.error
+
+
+def condition(acme: Tenant) -> Condition:
+    detect = Detect(acme.room.ledger, acme.room.rulebook)
+    poller = Poller(acme.room.ledger, acme.room.rulebook, detect, None, None, acme.clock, random.Random(1))
+    adoption = Adoption(b"s" * 32, LinkCodes())
+    return Condition(acme.room, detect, poller, adoption, True, Outbox(acme.clock, burst=1))
+
+
+async def test_in_good_order_it_says_so_in_few_lines():
+    here = condition(await tenant())
+    lines = here.lines()
+    assert lines[0].startswith("NORMAL. Ledger: 1 entries, each on disk")
+    assert lines[1].startswith("Policy 2026.1+")
+    assert "not seen yet" in lines[2]
+    assert len(lines) <= 10
+
+
+async def test_a_ledger_that_is_away_is_an_emergency_and_comes_back():
+    store = Store()
+    acme = await tenant(store=store)
+    here = condition(acme)
+    store.away = True
+    await acme.room.ledger.sweep()
+    assert here.mode is Mode.EMERGENCY
+    assert "cannot be reached" in here.lines()[0]
+    assert not acme.room.ledger.may_act()
+    store.away = False
+    await acme.room.ledger.sweep()
+    assert here.mode is Mode.NORMAL
+    assert acme.room.ledger.may_act()
+
+
+async def test_a_ledger_that_may_lose_entries_says_so_and_nothing_may_act():
+    acme = await tenant(store=MemoryStore(Durability.NOT_DURABLE))
+    assert "Nothing executes" in condition(acme).lines()[0]
+    assert not acme.room.ledger.may_act()
+
+
+async def test_a_vendor_that_is_away_is_degraded_and_a_blocked_chat_is_not():
+    acme = await tenant()
+    here = condition(acme)
+    to = Address("telegram", "1001", "rudo")
+    for error, mode in (
+        (SendError("blocked", permanent=True), Mode.NORMAL),
+        (SendError("", unknown=True), Mode.DEGRADED),
+    ):
+        with contextlib.suppress(SendError):
+            await here.outbox.say(Deaf(error=error), "acme", to, Answer("hello"))
+        assert here.mode is mode
+
+
+async def test_without_a_charter_in_force_it_says_what_to_do():
+    here = condition(await tenant(adopted=False))
+    assert "No charter is in force" in here.lines()[1]
+
+
+async def test_a_pause_and_a_wrong_charter_stand_in_it():
+    acme = await tenant()
+    here = condition(acme)
+    here.charter_mistake = "charter.toml: people.1: no id. Add it."
+    await acme.record(Actor.engineer("rudo", "telegram"), lambda v, n: ev.Paused())
+    text = "\n".join(here.lines())
+    assert "Paused" in text
+    assert "the old one stays in force" in text
+
+
+async def test_a_service_that_does_not_answer_is_named():
+    acme = await tenant()
+    here = condition(acme)
+    for _ in range(3):
+        acme.clock.advance(1)
+        await here.detect.see("checkout", Missed(acme.room.now_ms(), "refused"), 0)
+    assert "checkout: does not answer, 3 polls missed" in here.lines()
+
+
+async def test_metrics_are_what_the_condition_is():
+    acme = await tenant()
+    await acme.opens()
+    found = {m.name: m.samples[0].value for m in Conditions([condition(acme)]).collect()}
+    assert found["countersign_open_incidents"] == 1
+    assert found["countersign_ledger_may_act"] == 1
+    assert found["countersign_ledger_entries"] == 2
