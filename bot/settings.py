@@ -1,5 +1,6 @@
 """Every setting, read once from the environment. The only file that looks there.
 
+A `.env` in the working folder stands behind it: what the environment says, an empty text too, wins.
 A wrong setting names itself and its remedy; nothing starts on a guess.
 """
 
@@ -8,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dotenv import dotenv_values
+
+DOTENV = ".env"
 LEAST_SECRET = 32
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
@@ -179,13 +183,24 @@ def read(environment: Mapping[str, str]) -> Settings:
     return settings
 
 
-def from_environment() -> Settings:
-    return read(environment())
+def environment(folder: Path = Path()) -> Mapping[str, str]:
+    """What this process was told: its environment, and behind it the `.env` of *folder*.
+
+    For those who must hand it on as well: the secrets that charters name are found in it.
+    """
+    return kept_in(folder / DOTENV) | process_environment()
 
 
-def environment() -> Mapping[str, str]:
-    """The environment of this process, for those who must hand it on: tenants' secrets, the sandbox."""
+def process_environment() -> dict[str, str]:
+    """The environment alone, for the sandbox: a `.env` holds the keys of the real thing."""
     return dict(os.environ)
+
+
+def kept_in(file: Path) -> dict[str, str]:
+    """The settings in *file* as they stand there, nothing expanded. Empty where there is no such file."""
+    return {
+        name: value for name, value in dotenv_values(file, interpolate=False).items() if value is not None
+    }
 
 
 def _telegram(reader: _Reader) -> Telegram | None:

@@ -379,6 +379,7 @@ def _mistakes(file: str, error: ValidationError) -> list[Mistake]:
 _REMEDIES = {
     "extra_forbidden": "Remove it, or check its spelling against the README's charter.",
     "missing": "Add it.",
+    "string_pattern_mismatch": "Write it as the example in the README's charter does.",
 }
 
 

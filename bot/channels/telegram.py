@@ -11,8 +11,9 @@
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from html import escape, unescape
 from typing import Any
 
@@ -169,6 +170,27 @@ def build_application(builder: Builder) -> App:
     return builder.updater(None).job_queue(None).concurrent_updates(AT_ONCE).build()
 
 
+@asynccontextmanager
+async def speaking(token: str, api_base: str, tokens: Tokens) -> AsyncIterator["TelegramChannel"]:
+    """The channel alone, for a command that ends at once. Raises SendError for what cannot be a token."""
+    request = AiohttpRequest()
+    try:
+        with _translated():
+            bot = Bot(token, f"{api_base.rstrip('/')}/bot", request=request, get_updates_request=request)
+        yield TelegramChannel(bot, tokens)
+    finally:
+        await request.shutdown()
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """The webhook as Telegram has it: its address, empty for none, what waits there, and its last error."""
+
+    url: str
+    pending: int
+    error: str
+
+
 class TelegramChannel:
     """What we say on Telegram."""
 
@@ -243,6 +265,21 @@ class TelegramChannel:
         """The bot's username. Raises SendError, permanent for a token that Telegram does not know."""
         with _translated():
             return (await self._bot.get_me()).username or ""
+
+    async def hook(self) -> "Hook":
+        """Where updates are sent to. Raises SendError."""
+        with _translated():
+            found = await self._bot.get_webhook_info()
+        return Hook(found.url, found.pending_update_count, found.last_error_message or "")
+
+    async def knows(self, chat: str) -> bool:
+        """Whether *chat* can be written to: a person has to have opened the bot once. Raises SendError."""
+        with _translated():
+            try:
+                await self._bot.get_chat(chat)
+            except (BadRequest, Forbidden):
+                return False
+        return True
 
     async def set_webhook(self, url: str, secret: str) -> None:
         """Have updates sent to *url*. Pending ones are kept. Raises SendError."""
