@@ -169,7 +169,7 @@ class Desk:
         return Answer(text, ref=_ref(made))
 
     async def _record(self, room: Room, person: Person, tap: Tap, decide: Decide) -> Entry | Refusal:
-        return await room.ledger.record(Actor.engineer(person.id, tap.channel), decide)
+        return await room.record(person, tap.act, decide)
 
     def _voted(self, room: Room, person: Person, incident: str, option: str, made: Entry) -> Answer:
         standing = room.ledger.view.incidents[incident]
@@ -177,6 +177,8 @@ class Desk:
         chosen = self._chosen(standing, option) or ev.Option(key=option)
         if made.event == "Authorized":
             return Answer(phrases.won(chosen.title, at, made.seq), alert=False, ref=_ref(made))
+        if made.event == "AskedAgain":
+            return Answer(phrases.renewed(at), ref=_ref(made))
         if made.event == "Denied":
             text = phrases.trusted_without_action(chosen.theory, at, made.seq)
             return Answer(text, alert=False, ref=_ref(made))

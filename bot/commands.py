@@ -20,7 +20,7 @@ from bot.words import hm
 from handlers.charter import Person
 from ledger import events as ev
 from ledger.chain import Entry
-from ledger.events import Actor, Event
+from ledger.events import Event
 from ledger.ledger import Decide, Refusal
 from ledger.machine import Incident, Stage
 from ledger.view import View
@@ -321,8 +321,7 @@ class Commands:
 
     @staticmethod
     async def _record(order: Order, decide: Decide) -> Entry | Refusal:
-        actor = Actor.engineer(order.person.id, order.said.channel)
-        return await order.room.ledger.record(actor, decide)
+        return await order.room.record(order.person, order.said.act, decide)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,15 @@ from bot.roster import Roster
 from detectors.policy import Policy
 from handlers.charter import Charter, Person
 from handlers.ports import Rulebook
+from ledger.chain import Entry
 from ledger.clock import Clock
-from ledger.ledger import Ledger
+from ledger.events import Act, Actor, Event
+from ledger.ledger import Decide, Ledger, Refusal
 from ledger.store import Store
-from ledger.view import epoch_ms
+from ledger.view import View, epoch_ms
+
+COME_AGAIN = frozenset({"telegram", "whatsapp"})
+"""Channels whose updates come again until they were handled. A link used twice is two acts."""
 
 
 class Charters(Protocol):
@@ -92,6 +97,16 @@ class Room:
         person = self.people.person(name)
         return self.private(person) if person else []
 
+    async def record(self, person: Person, act: Act, decide: Decide) -> Entry | Refusal:
+        """Append what *decide* makes of a person's *act*, or what it made before a crash, if it comes again.
+
+        Raises StoreDown.
+        """
+        made = await self.ledger.record(Actor.engineer(person.id, act.channel), _once(act, decide))
+        if isinstance(made, Refusal) and made.kind == "came_before":
+            [made] = await self.store.read(self.tenant, self.ledger.view.acts[act.channel, act.update] - 1, 1)
+        return made
+
     async def keep_rules(self) -> None:
         """Put the texts of the proposed charter and policy where their digests find them."""
         self.rulebook.add(self.proposed, self.proposed_policy)
@@ -114,6 +129,14 @@ class Room:
         """What was typed, or an empty text where it was erased."""
         kept = await self.store.get_secret_value(self.tenant, found) if found else None
         return kept.partition(":")[2] if kept else ""
+
+
+def _once(act: Act, decide: Decide) -> Decide:
+    def first(view: View, now: datetime) -> Event | Refusal:
+        came_before = act.channel in COME_AGAIN and (act.channel, act.update) in view.acts
+        return Refusal("came_before") if came_before else decide(view, now)
+
+    return first
 
 
 class House:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from ledger import events as ev
 from ledger.chain import GENESIS, Entry, Head, check_link
-from ledger.events import EVENTS, Actor, Event
+from ledger.events import EVENTS, Act, Actor, Event
 from ledger.machine import TENANT_FACTS, Fact, IllegalTransition, Incident, apply, check_actor
 
 ANCHOR = 16
@@ -72,6 +72,8 @@ class View:
     numbers: dict[str, int] = field(default_factory=dict)
     anchors: dict[str, str] = field(default_factory=dict)
     """The incident of each entry that a button can be about, by the first 16 hex of its hash."""
+    acts: dict[tuple[str, str], int] = field(default_factory=dict)
+    """The seq of the entry that a person's act made, by the channel and the vendor's id of what arrived."""
 
     def fork(self) -> "View":
         return replace(
@@ -82,6 +84,7 @@ class View:
             open_ids=dict(self.open_ids),
             numbers=dict(self.numbers),
             anchors=dict(self.anchors),
+            acts=dict(self.acts),
         )
 
     def absorb(self, entry: Entry, event: Event | None = None) -> None:
@@ -97,6 +100,7 @@ class View:
             self._absorb_tenant(event)
         else:
             raise IllegalTransition(f"{entry.event} needs an incident")
+        self._absorb_act(entry.seq, event)
         self.head = Head(entry.seq, entry.hash)
 
     def _absorb_incident(self, name: str, event: Event, fact: Fact) -> None:
@@ -114,6 +118,11 @@ class View:
         if isinstance(event, ev.ExecutionStarted) and event.attempt == 1 and after.authorization:
             _, authorized = after.authorization
             self.runs = (*self.runs[-999:], Run(after.id, after.service, authorized.action, fact.at_ms))
+
+    def _absorb_act(self, seq: int, event: Event) -> None:
+        act = getattr(event, "act", None)
+        if isinstance(act, Act) and act.update and not isinstance(event, ev.Refused):
+            self.acts.setdefault((act.channel, act.update), seq)
 
     def _absorb_tenant(self, event: Event) -> None:
         match event:

@@ -124,9 +124,7 @@ class Books:
 
     async def server(self):
         """The embedded server's process."""
-        told = await commands(self._client)("INFO", "server")
-        line = next(line for line in told.decode().splitlines() if line.startswith("process_id:"))
-        return int(line.partition(":")[2])
+        return (await commands(self._client)("INFO", "server"))["process_id"]
 
 
 @asynccontextmanager

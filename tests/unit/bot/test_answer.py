@@ -222,3 +222,28 @@ async def test_not_an_incident_closes_and_runs_nothing():
     assert acme.incident.latest(ev.Resolved).kind == "not_an_incident"
     answer = await acme.taps_on("rudo", Verb.APPROVE, request.hash)
     assert "closed by Tendai" in answer.text
+
+
+@pytest.mark.parametrize("verb", [Verb.APPROVE, Verb.DENY, Verb.ACK, Verb.ESCALATE, Verb.NOT_INCIDENT])
+async def test_a_tap_that_comes_again_after_a_crash_counts_once_and_is_answered_alike(verb):
+    acme = await tenant(charter(approve="2 oncall"))
+    await acme.opens()
+    request = await acme.asks()
+    tap = acme.tap("rudo", verb, request.hash, "1")
+    first = await acme.desk.tapped("acme", tap)
+    stood = acme.events()
+    acme.clock.advance(20)
+    again = await acme.desk.tapped("acme", tap)
+    assert (again.text, again.ref) == (first.text, first.ref)
+    assert acme.events() == stood
+
+
+async def test_a_late_tap_that_comes_again_asks_once():
+    acme = await tenant()
+    await acme.opens()
+    request = await acme.asks(life_ms=1_000)
+    acme.clock.advance(5)
+    tap = acme.tap("rudo", Verb.APPROVE, request.hash, "1")
+    assert (await acme.desk.tapped("acme", tap)).text.startswith("Too late")
+    assert (await acme.desk.tapped("acme", tap)).text.startswith("Asked again")
+    assert acme.events().count("AskedAgain") == 1

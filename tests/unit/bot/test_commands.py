@@ -48,7 +48,8 @@ class Front:
     ) -> Answer | None:
         vendor = IDS.get(who, who)
         chat = vendor if private else GROUP
-        act = Act(channel=channel, update="7", at_ms=self.acme.room.now_ms())
+        self.acme.taps += 1
+        act = Act(channel=channel, update=str(self.acme.taps), at_ms=self.acme.room.now_ms())
         return await self.commands.said(tenant, Said(channel, vendor, chat, text, act, private))
 
     async def told(self, who: str, text: str, **more: object) -> str:
