@@ -7,6 +7,7 @@ import tomllib
 import pytest
 
 from bot import settings
+from handlers.charter import load_all
 from tests.architecture.house import ROOT, text
 
 REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
@@ -75,26 +76,31 @@ def test_the_changelog_names_the_version():
     assert re.search(rf"^## \[{re.escape(version)}\]", text("CHANGELOG.md"), re.MULTILINE)
 
 
-def _there(path: str) -> str:
-    if not (ROOT / path).exists():
-        pytest.skip(f"{path} is not there yet")
-    return text(path)
-
-
 def test_the_procfile_starts_the_program_and_a_release():
-    kinds = dict(line.split(":", 1) for line in _there("Procfile").splitlines() if line.strip())
-    assert kinds["web"].strip() == "python -m bot"
-    assert kinds["release"].strip() == "python -m bot release"
+    kinds = dict(line.split(":", 1) for line in text("Procfile").splitlines() if line.strip())
+    assert {kind: run.strip() for kind, run in kinds.items()} == {
+        "release": "python -m bot release",
+        "web": "python -m bot",
+    }
 
 
 def test_the_deploy_button_asks_for_settings_that_there_are():
-    app = json.loads(_there("app.json"))
+    app = json.loads(text("app.json"))
     assert set(app["env"]) <= settings.NAMES
-    made = {
-        name for name, one in app["env"].items() if isinstance(one, dict) and one.get("generator") == "secret"
-    }
-    assert made >= {"ALERT_SECRET", "TELEGRAM_WEBHOOK_SECRET"}
-    addons = [one if isinstance(one, str) else one["plan"] for one in app["addons"]]
-    assert any(one.startswith("heroku-redis:") for one in addons)
-    assert "heroku-redis:mini" not in addons, "mini does not persist"
-    assert app["formation"]["web"]["quantity"] == 1
+    secrets = {name for name, one in app["env"].items() if one.get("generator") == "secret"}
+    assert secrets >= {"ALERT_SECRET", "TELEGRAM_WEBHOOK_SECRET"}
+    told = {name: one["value"] for name, one in app["env"].items() if "value" in one}
+    told |= dict.fromkeys(secrets, "s" * settings.LEAST_SECRET)
+    settings.read(told | {"DYNO": "web.1", "REDIS_URL": "rediss://redis.example.com"})
+
+
+def test_the_deploy_button_takes_a_redis_that_persists_and_one_dyno_that_does_not_sleep():
+    app = json.loads(text("app.json"))
+    (plan,) = (addon["plan"] for addon in app["addons"])
+    assert re.fullmatch(r"heroku-redis:(premium|private|shield)-\d+", plan)
+    assert app["formation"] == {"web": {"quantity": 1, "size": "basic"}}
+
+
+def test_the_charters_of_a_fresh_deployment_are_good():
+    folder = json.loads(text("app.json"))["env"]["CHARTER"]["value"]
+    assert load_all(ROOT / folder, settings.NAMES)
