@@ -9,6 +9,7 @@
 4. Whoever sent STOP gets no card until START. Their own questions are answered.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,7 +20,7 @@ from bot.channels.whatsapp_book import Book, Sent
 from bot.channels.whatsapp_contents import Json, Offer, asking, codes, content, digest, filled, offers, same
 from bot.channels.whatsapp_templates import variable
 from bot.letters import TEMPLATES, Template
-from bot.ports import Address, Answer, Card, SendError
+from bot.ports import Address, Answer, Button, Card, SendError
 from bot.tokens import Tokens
 from bot.words import cap, plain
 from ledger.store import StoreDown
@@ -51,6 +52,7 @@ class WhatsAppChannel:
         self._tokens = tokens
         self._sids = sids
         self._status_url = status_url
+        self._making = asyncio.Lock()
 
     async def send(
         self, tenant: str, to: Address, card: Card, *, reply_to: str = "", silent: bool = False
@@ -65,8 +67,7 @@ class WhatsAppChannel:
         if template:
             sid = approved or await self._session(card.template, template)
             message = self._with_buttons(sid, template, card.variables, sent)
-            delivered = sid and await self._unless_refused(sent, message, is_open=is_open)
-            if delivered:
+            if sid and (delivered := await self._unless_refused(sent, message, is_open=is_open)):
                 return delivered
         return await self._deliver(sent, {"body": _as_text(card, sent)})
 
@@ -101,18 +102,19 @@ class WhatsAppChannel:
         text += "".join(f"\n{name} cannot be sent on WhatsApp." for name, _ in answer.documents)
         for body in pages(text):
             sid = await self._deliver(sent, {"body": body})
-        buttons = [button for row in answer.rows for button in row]
-        if not buttons:
-            return sid
+        return await self._ask(tenant, to, answer.rows) if answer.rows else sid
+
+    async def _ask(self, tenant: str, to: Address, rows: Sequence[Sequence[Button]]) -> str:
+        """The buttons of an answer, in a message of their own that a swipe can answer as well."""
+        buttons = [button for row in rows for button in row]
         template, offered = asking(buttons)
-        asks = Sent(tenant, to.to, recipient=to.recipient, offers=offered)
+        sent = Sent(tenant, to.to, recipient=to.recipient, offers=offered)
         about = cap(buttons[0].label.lstrip("✅ "), MOST_VARIABLE)
-        made = await self._session(NAME, template)
-        if not made:
-            return await self._deliver(
-                asks, {"body": f"{about}? Reply to this message with RUN, or with NO."}
-            )
-        return await self._deliver(asks, self._with_buttons(made, template, [about], asks))
+        if made := await self._session(NAME, template):
+            message = self._with_buttons(made, template, [about], sent)
+            if delivered := await self._unless_refused(sent, message, is_open=True):
+                return delivered
+        return await self._deliver(sent, {"body": f"{about}? Reply to this message with RUN."})
 
     def _with_buttons(
         self, sid: str, template: Template, values: Sequence[str], sent: Sent
@@ -157,7 +159,8 @@ class WhatsAppChannel:
         """The content for a message inside the 24 hours, made once; empty where there is none to be had."""
         wanted = content(name, template)
         try:
-            return await self._book.content(digest(wanted)) or await self._made(wanted)
+            async with self._making:
+                return await self._book.content(digest(wanted)) or await self._made(wanted)
         except (SendError, StoreDown) as error:
             log.warning("No content for %s: %s The card goes out as text.", name, error)
             return ""
@@ -174,7 +177,7 @@ def _as_text(card: Card, sent: Sent) -> str:
     """The card in words, and at its end those that decide."""
     how = how_to_answer(sent.codes)
     return (
-        f"{cap_lines(card.plain, MOST_BODY - len(how) - 2)}\n\n{how}".strip()
+        f"{_shortened(card.plain, MOST_BODY - len(how) - 2)}\n\n{how}".strip()
         if how
         else card.plain[:MOST_BODY]
     )
@@ -191,7 +194,7 @@ def how_to_answer(codes: Sequence[str]) -> str:
     return ""
 
 
-def cap_lines(text: str, most: int) -> str:
+def _shortened(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 

@@ -62,8 +62,9 @@ class Book:
     # who may be written to
 
     async def heard(self, number: str, at_ms: int) -> None:
-        """*number* wrote at that time."""
+        """*number* wrote at that time. Whoever's 24 hours are over is forgotten."""
         await self._redis("ZADD", "bot:{wa}:heard", "GT", at_ms, number)
+        await self._redis("ZREMRANGEBYSCORE", "bot:{wa}:heard", "-inf", self._now_ms() - WINDOW_MS)
 
     async def may_write(self, number: str) -> bool:
         """Whether *number* wrote within its 24 hours, so that anything may be sent to it."""

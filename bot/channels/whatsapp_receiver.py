@@ -216,9 +216,11 @@ class WhatsAppReceiver:
 
     async def _decides_nothing(self, heard: Heard) -> Answer:
         """A bare yes, or RUN without saying what: which words would decide."""
-        about_what = heard.to or await self._book.newest(heard.number)
-        how = how_to_answer(about_what.codes if about_what else ())
-        words = how or "Send RUN and the code of the request, or NO and the code."
+        newest = heard.to or await self._book.newest(heard.number)
+        words = how_to_answer(newest.codes) if newest else ""
+        if not words and heard.to and any(one.verb in APPROVES for one in heard.to.offers):
+            words = "Reply to that message with RUN."
+        words = words or "Send RUN and the code of the request, or NO and the code."
         return Answer(f"“{cap(heard.text, 20)}” alone decides nothing, and nothing was run. {words}")
 
     async def _stop_or_start(self, heard: Heard) -> Answer | None:
