@@ -130,6 +130,8 @@ class Adoption:
         charter, policy = room.proposed, room.proposed_policy
         changed = tuple(self._changes(room))
         await room.keep_rules()
+        if room.proposed is not charter:
+            return Answer("The file changed at this very moment. Nothing else did; try again.")
         before = room.ledger.view.rules
 
         def decide(view: View, now: datetime) -> Event | Refusal:

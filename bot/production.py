@@ -36,9 +36,10 @@ from bot.outbox import Outbox
 from bot.pages import Invitations, Pages
 from bot.ports import Address, Answer, Channel, SendError
 from bot.press import Press
+from bot.reload import Reload
 from bot.room import House, Room
 from bot.settings import Settings, Telegram, Twilio
-from bot.state import EnvironmentSecrets, RedisLinkCodes, RedisLinks, RedisStates
+from bot.state import EnvironmentSecrets, RedisAsked, RedisLinkCodes, RedisLinks, RedisStates
 from bot.tokens import RedisCodes, Tokens
 from bot.work import Tools, Work, tenant_work
 from handlers.adapters.anthropic import Claude
@@ -277,6 +278,7 @@ class _Program:
             asyncio.create_task(self.inbox.run(self.receivers), name="inbox"),
             asyncio.create_task(self._sweep(), name="sweep"),
             asyncio.create_task(self._listen(), name="listen"),
+            asyncio.create_task(self._reload().run(), name="reload"),
             *(asyncio.create_task(one.run(), name=f"work:{one.room.tenant}") for one in self.work),
         ]
         if self.settings.telegram:
@@ -284,6 +286,13 @@ class _Program:
         if self.settings.twilio:
             parts.append(asyncio.create_task(self.missed.run(), name="whatsapp"))
         stack.push_async_callback(self._end, parts)
+
+    def _reload(self) -> Reload:
+        conditions = {one.room.tenant: one.condition for one in self.work}
+        settings, asked = self.settings, RedisAsked(self.redis)
+        return Reload(
+            settings.charter, settings.policy, conditions, self.adoption, asked, self._post, self.clock
+        )
 
     async def _end(self, parts: Sequence[asyncio.Task[None]]) -> None:
         for part in parts:

@@ -77,6 +77,20 @@ class RedisLinkCodes:
         return person, channel, by
 
 
+class RedisAsked:
+    """`reload.Asked`: what a tenant's admins were last asked to adopt, in `bot:{tenant}:asked`."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._redis = commands
+
+    async def first(self, tenant: str, what: str) -> bool:
+        before: bytes | None = await self._redis("GETSET", f"bot:{{{tenant}}}:asked", what)
+        return before is None or before.decode() != what
+
+    async def forget(self, tenant: str) -> None:
+        await self._redis("DEL", f"bot:{{{tenant}}}:asked")
+
+
 class RedisCharters:
     """The charters that were adopted, contacts included, so that the one in force outlives its file."""
 

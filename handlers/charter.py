@@ -334,16 +334,21 @@ def parse(text: str, file: str = "charter.toml", forbidden_secrets: Collection[s
     return charter
 
 
+def files(path: Path) -> list[Path]:
+    """The charters' files: *path* itself, or those in the folder that it is."""
+    return sorted(path.glob("*.toml")) if path.is_dir() else [path]
+
+
 def load_all(path: Path, forbidden_secrets: Collection[str] = ()) -> dict[str, Charter]:
     """The charters by tenant: *path* is one file, or a folder with one file a tenant. Raises CharterError."""
-    files = sorted(path.glob("*.toml")) if path.is_dir() else [path]
-    if not files:
+    found_in = files(path)
+    if not found_in:
         raise CharterError(
             [Mistake(str(path), "folder", "holds no charter", "Put one NAME.toml a tenant into it.")]
         )
     found: dict[str, Charter] = {}
     chats: dict[int, str] = {}
-    for file in files:
+    for file in found_in:
         charter = load(file, forbidden_secrets)
         name = charter.tenant.id
         if name in found:
