@@ -166,7 +166,7 @@ def builder(token: str, api_base: str = API, *, read_s: float = READ_S) -> Build
 
 
 def build_application(builder: Builder) -> App:
-    """The application without updater: updates come from our own inbox, a few at once; many slow each other."""
+    """The application without updater: updates come from our own inbox, few at once: many slow each other."""
     return builder.updater(None).job_queue(None).concurrent_updates(AT_ONCE).build()
 
 
