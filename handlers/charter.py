@@ -375,16 +375,22 @@ def _mistakes(file: str, error: ValidationError) -> list[Mistake]:
     for one in error.errors(include_url=False):
         key = ".".join(str(part + 1) if isinstance(part, int) else part for part in one["loc"]) or "charter"
         reason, _, remedy = one["msg"].removeprefix("Value error, ").partition(". ")
-        found.append(
-            Mistake(file, key, reason, _REMEDIES.get(one["type"], remedy or "See the README's charter."))
-        )
+        reason, known = _IN_WORDS.get(one["type"], (reason, ""))
+        found.append(Mistake(file, key, reason, _sentence(known or remedy or "See the README's charter")))
     return found
 
 
-_REMEDIES = {
-    "extra_forbidden": "Remove it, or check its spelling against the README's charter.",
-    "missing": "Add it.",
-    "string_pattern_mismatch": "Write it as the example in the README's charter does.",
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?")) else f"{text}."
+
+
+_IN_WORDS = {
+    "extra_forbidden": (
+        "there is no such key",
+        "Remove it, or check its spelling against the README's charter",
+    ),
+    "missing": ("is missing", "Add it"),
+    "string_pattern_mismatch": ("has a form that it may not have", "Write it as in the README's charter"),
 }
 
 
