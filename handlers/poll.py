@@ -6,6 +6,7 @@ How many look at the same time is bounded. The charter in force says which servi
 
 import asyncio
 import contextlib
+import logging
 import random
 from dataclasses import dataclass, field
 
@@ -17,6 +18,8 @@ from ledger.clock import Clock
 from ledger.ledger import Ledger
 from ledger.store import StoreDown
 from ledger.view import epoch_ms
+
+log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 JITTER = 0.1
@@ -43,7 +46,8 @@ class Poller:
     _watched: str = ""
 
     async def run(self) -> None:
-        """Until cancelled. Follows the charter in force, and keeps what was learned."""
+        """Until cancelled; it may be run again. Follows the charter in force, and keeps what was learned."""
+        self._watched = ""
         await self.detect.restore(self.states)
         kept_ms = epoch_ms(self.clock.now())
         try:
@@ -99,9 +103,17 @@ class Poller:
     async def _watch(self, charter: Charter, service: Service) -> None:
         await self.clock.sleep(self.jitter.uniform(0, min(1.0, self.interval_s)))
         while True:
-            answered = await self.look(charter, service)
+            answered = await self._looked(charter, service)
             pause = self.interval_s if answered else min(RETRY_S, self.interval_s)
             await self.clock.sleep(pause * self.jitter.uniform(1 - JITTER, 1 + JITTER))
+
+    async def _looked(self, charter: Charter, service: Service) -> bool:
+        """The outermost loop around one service: what goes wrong here must not end its watch."""
+        try:
+            return await self.look(charter, service)
+        except Exception:
+            log.exception("The look at %s failed.", service.id)
+            return False
 
     async def _stop(self, names: list[str]) -> None:
         tasks = [self._tasks.pop(name) for name in names]
