@@ -38,7 +38,10 @@ class Lease:
         self.held = False
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do *work* while the lease is ours, until cancelled. When Redis is away it ends and begins again."""
+        """Do *work* while the lease is ours, until cancelled. When it ends, whyever, it begins again.
+
+        The outermost loop of a tenant's work: a mistake in one part must not leave the tenant unattended.
+        """
         while True:
             try:
                 self.held = await self._take()
@@ -46,6 +49,8 @@ class Lease:
                     await self._hold(work)
             except StoreDown as down:
                 log.warning("Lease %s: %s", self._key, down)
+            except Exception:
+                log.exception("The work under %s ended; it begins again.", self._key)
             finally:
                 self.held = False
             await self._clock.sleep(RENEW_S / 3)
