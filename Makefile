@@ -13,6 +13,7 @@ $(VENV)/installed: requirements.txt requirements-dev.txt
 	@python=$$($(FIND_PYTHON)); \
 	test -n "$$python" || { echo "Countersign needs Python 3.12 or newer with venv; none was found. Install one, or say where it is: make PYTHON=/path/to/python3.12"; exit 1; }; \
 	test -x $(BIN)/python && $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null || { rm -rf $(VENV); echo "Making $(VENV) with $$python"; "$$python" -m venv $(VENV); }; \
+	echo "Installing the packages of requirements.txt and requirements-dev.txt, about a minute…"; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
 	@touch $@
 

@@ -6,10 +6,11 @@ A play exits 0 only if what it expects happened and the export of its ledger ver
 import asyncio
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 
 from bot.sandbox.page import Page
@@ -36,13 +37,20 @@ def sandbox(play: str | None, *, as_json: bool, environment: Mapping[str, str]) 
     try:
         check_place(environment)
         if play is None:
-            return asyncio.run(_demo(_folder(environment, "var/demo"), environment))
-        return asyncio.run(_play(play, Log(as_json), _folder(environment), environment))
+            return asyncio.run(_ended(_demo(_folder(environment, "var/demo"), environment)))
+        return asyncio.run(_ended(_play(play, Log(as_json), _folder(environment), environment)))
     except NotHere as why:
         print(why, file=sys.stderr)  # noqa: T201  it is for the person at the terminal
         return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return 0
+
+
+async def _ended(work: Coroutine[None, None, int]) -> int:
+    """*work*, which SIGTERM ends as Ctrl-C does: with everything that it started."""
+    task = asyncio.ensure_future(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
 
 
 class Log:

@@ -73,7 +73,12 @@ class Premises:
         """Both processes, up and answering; raises NotUp."""
         self._session = aiohttp.ClientSession(headers={"Authorization": f"Bearer {self.keys.ops}"})
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bot.sandbox.supervisor", stdin=asyncio.subprocess.PIPE, cwd=ROOT
+            sys.executable,
+            "-m",
+            "bot.sandbox.supervisor",
+            stdin=asyncio.subprocess.PIPE,
+            cwd=ROOT,
+            start_new_session=True,  # Ctrl-C is for the sandbox, which ends this by closing its input
         )
         settings = {
             "port": self.ops_port,

@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -55,10 +55,13 @@ class Stage:
         self._reader: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        await self.world.start()
-        self.write_charter()
-        self._settings |= await self._templates()
-        await self.start()
+        async with AsyncExitStack() as undo:
+            undo.push_async_exit(self.__aexit__)
+            await self.world.start()
+            self.write_charter()
+            self._settings |= await self._templates()
+            await self.start()
+            undo.pop_all()
         return self
 
     async def __aexit__(
@@ -89,6 +92,7 @@ class Stage:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
         )
         up = asyncio.Event()
         self._reader = asyncio.create_task(self._read(self._process, up))
