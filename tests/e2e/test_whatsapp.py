@@ -51,7 +51,7 @@ from ledger.clock import WallClock
 from ledger.machine import Stage
 from ledger.store import StoreDown
 from ledger.view import epoch_ms
-from tests.rooms import BOT, tenant
+from tests.rooms import BOT, charter, tenant
 from tests.valkey import a_valkey, connected
 
 ACCOUNT, TOKEN, SENDER = "AC" + "0" * 32, "t0ken", "+14155238886"
@@ -629,6 +629,16 @@ async def test_one_number_in_two_tenants_is_told_of_the_code_it_names_and_else_o
     assert [tenant for tenant, _ in house.desk.words] == ["umbrella"] * 3
 
 
+async def test_words_that_answer_a_card_are_for_the_tenant_whose_card_it_is(house):
+    await house.approve_templates()
+    to = Address("whatsapp", TENDAI, "tendai", "tendai")
+    older = await house.shown(to, tenant="umbrella")
+    await house.shown(to, tenant="acme")
+    await house.server.say(TENDAI, "what is this about?", older)
+    await house.until(lambda: house.desk.words)
+    assert [(tenant, said.reply_to) for tenant, said in house.desk.words] == [("umbrella", older.sid)]
+
+
 async def test_a_button_of_a_tenant_that_forgot_the_person_is_that_tenants_stranger(house):
     await house.approve_templates()
     shown = await house.shown(Address("whatsapp", TENDAI, "tendai", "tendai"), tenant="umbrella")
@@ -957,6 +967,43 @@ async def test_a_late_tap_asks_again_and_runs_nothing(acme):
     await acme.house.server.tap(TENDAI, shown, "Approve")
     await acme.house.told("Too late by", TENDAI)
     assert acme.tenant.incident.authorization is None
+
+
+async def test_what_is_of_high_risk_needs_a_second_tap_on_the_exact_request(acme):
+    await acme.tenant.adopt(charter(risk="high"))
+    _, code = await acme.asks()
+    await acme.house.server.say(TENDAI, f"RUN {code}")
+    await acme.house.told("High risk: nothing runs yet", TENDAI)
+    assert acme.tenant.incident.authorization is None
+    ((who, asked),) = acme.tenant.sent
+    assert who == "tendai"
+    to = Address("whatsapp", TENDAI, "tendai", "tendai")
+    sid = await acme.house.channel.say("acme", to, asked)
+    await acme.house.server.say(TENDAI, "yes", acme.house.server.texts[sid])
+    await acme.house.told(
+        "alone decides nothing, and nothing was run. Reply to that message with RUN.", TENDAI
+    )
+    await acme.house.server.tap(TENDAI, acme.house.server.texts[sid], "Approve")
+    await acme.house.told("Approved", TENDAI)
+    assert acme.tenant.incident.authorization is not None
+
+
+async def test_a_second_tap_is_given_by_swipe_and_run_where_no_button_can_be_had(acme):
+    await acme.tenant.adopt(charter(risk="high"))
+    shown, _ = await acme.asks()
+    await acme.house.server.tap(TENDAI, shown, "Approve")
+    await acme.house.told("High risk: nothing runs yet", TENDAI)
+    to = Address("whatsapp", TENDAI, "tendai", "tendai")
+    make, acme.house.api.make_content = acme.house.api.make_content, no_content
+    sid = await acme.house.channel.say("acme", to, acme.tenant.sent[0][1])
+    acme.house.api.make_content = make
+    await acme.house.server.say(TENDAI, "Run", acme.house.server.texts[sid])
+    await acme.house.told("Approved", TENDAI)
+    assert acme.tenant.incident.authorization is not None
+
+
+async def no_content(wanted):
+    raise SendError("Twilio refuses with 400.", permanent=True)
 
 
 async def test_a_number_that_is_not_the_charters_decides_nothing_and_learns_nothing(acme):

@@ -76,7 +76,7 @@ def test_words_of_ours_ask_for_what_the_button_asks(text, meant):
     "text",
     [
         "run it and tell me", "should we run?", "rerun", "runs", "not now", "nobody knows", "trust me", "yes",
-        "ok", "👍", "yesterday", "okay then", "status", "RUN 4812", "NO 4812 reason", "no 4812", "", "   ", "A",
+        "ok", "👍", "yesterday", "okay then", "status", "RUN 4812", "NO 4812 reason", "no 4812", "", " ", "A",
         "trust theory c",
     ],
 )  # fmt: skip
