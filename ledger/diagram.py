@@ -1,7 +1,8 @@
 """Draws the rules of `ledger.machine` as a Mermaid state diagram. Pure; the README holds its output.
 
 * An edge is a move, labelled with its fact and with who may write it.
-* A fact that leads from many stages to one is a note there: as edges, they would hide all others.
+* A fact that leads from many stages to one, or from one to itself, is a note there: as edges, they would hide
+  all others.
 * A fact that is possible in every open stage and changes none of them is not drawn.
 """
 
@@ -20,10 +21,13 @@ def diagram() -> str:
     """The text of a `stateDiagram-v2`, the same for the same rules."""
     lines, notes = ["stateDiagram-v2"], defaultdict[Stage, list[str]](list)
     for (event, to), sources in moves().items():
-        if len(sources) > MANY:
-            notes[to].append(f"{_label(event)} from {_sources(sources)}")
+        others = [stage for stage in sources if stage is not to]
+        if len(others) < len(sources):
+            notes[to].append(f"{_label(event)} stays here")
+        if len(others) > MANY:
+            notes[to].append(f"{_label(event)} from {_sources(others)}")
         else:
-            lines += [f"    {stage or START} --> {to} : {_label(event)}" for stage in sources]
+            lines += [f"    {stage or START} --> {to} : {_label(event)}" for stage in others]
     lines += [f"    {stage} --> {START}" for stage in Stage if stage in CLOSED]
     for stage, said in notes.items():
         lines += [f"    note right of {stage}", *(f"        {line}" for line in said), "    end note"]
