@@ -18,6 +18,7 @@ from bot.roster import Roster
 from bot.settings import BadSettings, Settings, read
 from bot.state import EnvironmentSecrets, RedisLinks, salt
 from bot.tokens import Tokens
+from bot.words import many
 from detectors.policy import BadOverride
 from handlers.adapters.health import HttpHealth
 from handlers.charter import Charter, CharterError, Person, Service
@@ -77,7 +78,8 @@ class Patient:
 
 async def _charters(patient: Patient) -> Findings:
     for charter in patient.charters:
-        yield Finding(True, f"The charter of {charter.tenant.id} is good: {len(charter.services)} services.")
+        services = many(len(charter.services), "service")
+        yield Finding(True, f"The charter of {charter.tenant.id} is good: {services}.")
         for name in _secret_names(charter):
             if patient.environment.get(name):
                 yield Finding(True, f"The secret {name} is set.")

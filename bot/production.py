@@ -127,7 +127,8 @@ class _Program:
         client = connect(url, tls_verify=settings.redis_tls_verify, connections=CONNECTIONS)
         store = RedisStore(client, declared=settings.durability_declared)
         stack.push_async_callback(store.close)
-        await store.load_functions()
+        if not settings.redis_deploy_url:  # else the release has loaded it, and this user may not
+            await store.load_functions()
         return cls(settings, environment, commands(client), store)
 
     async def start(self, stack: AsyncExitStack) -> Started:
@@ -163,11 +164,11 @@ class _Program:
     async def _open_telegram(self, settings: Telegram, stack: AsyncExitStack) -> None:
         bot = build_application(builder(settings.token, settings.api_base))
         channel = TelegramChannel(bot.bot, self.tokens)
-        door = TelegramDoor(self.inbox, self.clock, settings.secret, channel.not_run)
-        self.channels[channel.name] = channel
         receiver = TelegramReceiver(
             bot, channel, self.outbox, self.commands, self.tokens, self._tenants, self._moved
         )
+        door = TelegramDoor(self.inbox, self.clock, settings.secret, channel.not_run, receiver.handle)
+        self.channels[channel.name] = channel
         stack.push_async_callback(receiver.close)
         self.receivers[door.kind] = receiver
         self.telegram, self.door = channel, door

@@ -67,6 +67,11 @@ def count(n: int) -> str:
     return f"{n:,}"
 
 
+def many(n: int, what: str) -> str:
+    """1 service, 3 services."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
 def listed(names: Sequence[str], joint: str = "or") -> str:
     """Rudo, Tendai or Tariro."""
     return f" {joint} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
