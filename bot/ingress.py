@@ -7,12 +7,13 @@
    is parked in `bot:{updates}:bad`: a bad update is answered and recorded, never retried for ever.
 4. Updates of one chat, and taps of one person, are handled in the order in which they came.
 5. While Redis is away a tap is answered at once, "not run", and that holds: should it have been stored after
-   all, it is dropped. A message is refused, so that its vendor sends it again.
+   all, it is dropped. So is /status, from memory. Another message is refused, and its vendor sends it again.
 """
 
 import asyncio
 import hmac
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -45,6 +46,7 @@ DEAD_MS = 3_600_000
 MOST_PARKED = 1_000
 MOST_DISOWNED = 4_096
 MOST_BODY = 2**20
+ASKS_STATUS = re.compile(r"/status(@\w+)?\s*$")
 SECRET_HEADER = "X-Telegram-Bot-Api-Secret-Token"  # noqa: S105  the header's name, not a secret
 
 PUT = """
@@ -282,18 +284,25 @@ def _arrived(entry: bytes, fields: Mapping[bytes, bytes], deliveries: int) -> Ar
 class TelegramDoor:
     """Takes Telegram's updates into the inbox, from its webhook or from a poller.
 
-    *not_run* answers a tap, by its query id, when Redis is away. Raises SendError when it could not.
+    When Redis is away *not_run* answers a tap, by its query id, and *status* a /status. Each raises SendError
+    where it could not.
     """
 
     kind = "telegram"
 
     def __init__(
-        self, inbox: Inbox, clock: Clock, secret: str, not_run: Callable[[str], Awaitable[None]]
+        self,
+        inbox: Inbox,
+        clock: Clock,
+        secret: str,
+        not_run: Callable[[str], Awaitable[None]],
+        status: Callable[[Arrived], Awaitable[None]] | None = None,
     ) -> None:
         self._inbox = inbox
         self._clock = clock
         self._secret = secret.encode()
         self._not_run = not_run
+        self._status = status
 
     async def webhook(self, request: web.Request) -> web.Response:
         """`POST /telegram/webhook`. 200 means: durably stored, or answered as not run."""
@@ -326,17 +335,23 @@ class TelegramDoor:
             await self._inbox.put(self.kind, id, raw, meta)
         except StoreDown as error:
             log.warning("Update %s was not stored: %s", id, error)
-            return await self._answer_directly(id, update.get("callback_query"))
+            return await self._answer_directly(Arrived(self.kind, id, raw, meta), update)
         return True
 
-    async def _answer_directly(self, id: str, query: object) -> bool:
-        if not isinstance(query, dict) or not isinstance(query.get("id"), str):
-            return False
-        self._inbox.disown(self.kind, id)
+    async def _answer_directly(self, arrived: Arrived, update: Mapping[str, Any]) -> bool:
+        """Whether what may have been stored was answered without Redis; then it is not handled any more."""
+        match update:
+            case {"callback_query": {"id": str(query)}}:
+                answer = self._not_run(query)
+            case {"message": {"text": str(text)}} if self._status and ASKS_STATUS.match(text):
+                answer = self._status(arrived)
+            case _:
+                return False
+        self._inbox.disown(self.kind, arrived.id)
         try:
-            await self._not_run(query["id"])
-        except SendError:
-            self._inbox.own(self.kind, id)
+            await answer
+        except (SendError, StoreDown):
+            self._inbox.own(self.kind, arrived.id)
             return False
         return True
 

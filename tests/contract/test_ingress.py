@@ -235,10 +235,10 @@ def message(id=1):
 
 
 @asynccontextmanager
-async def door(inbox, secret=SECRET):
+async def door(inbox, secret=SECRET, status=None):
     refusals = Refusals()
     app = web.Application()
-    made = TelegramDoor(inbox, ManualClock(NOON), secret, refusals)
+    made = TelegramDoor(inbox, ManualClock(NOON), secret, refusals, status)
     app.router.add_post("/telegram/webhook", made.webhook)
     async with TestClient(TestServer(app)) as client:
 
@@ -305,6 +305,24 @@ async def test_while_redis_is_away_a_tap_is_answered_and_a_message_is_sent_again
         assert await post(message()) == 503
         refusals.broken = True
         assert await post(tap(2, query="q10")) == 503
+
+
+@pytest.mark.parametrize(
+    ("text", "answered"),
+    [("/status", True), ("/status@acme_bot ", True), ("/statuses", False), ("/approve 4812", False)],
+)
+async def test_while_redis_is_away_status_alone_is_answered_from_memory(text, answered):
+    asked, broken = [], [SendError("Telegram is away"), StoreDown("it needed Redis")]
+
+    async def status(arrived):
+        if broken:
+            raise broken.pop()
+        asked.append(arrived)
+
+    update = {"update_id": 9, "message": {"chat": {"id": -5}, "text": text}}
+    async with door(Inbox(away, "a"), status=status) as (post, _):
+        assert [await post(update) for _ in range(3)] == [503, 503, 200 if answered else 503]
+    assert [(one.id, one.raw) for one in asked] == ([("9", orjson.dumps(update))] if answered else [])
 
 
 async def test_a_tap_that_was_answered_as_not_run_is_dropped_even_if_it_was_stored(redis):
