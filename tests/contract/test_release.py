@@ -1,9 +1,13 @@
 """`release` and `doctor` against a real Valkey and a Bot API server that holds what it was told."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from bot.doctor import doctor
 from bot.release import release
+from bot.settings import NAMES
 from handlers.charter import load
 from ledger.redis_store import RedisStore, connect
 from tests.contract.operator import BASE, TENDAI, a_place
@@ -112,6 +116,23 @@ async def test_what_is_not_set_is_off_and_said(place):
     assert await release(place.environment(PUBLIC_BASE_URL=None), place.say) == 0
     assert "the bot will ask for updates" in place.told
     assert methods(place) == []
+
+
+async def test_what_the_deploy_button_sets_is_released(place, monkeypatch):
+    """app.json's own values, with a token and an address typed in, in a checkout without anything else."""
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    app = json.loads((root / "app.json").read_text())
+    assert app["env"].keys() <= NAMES
+    assert app["addons"] == [{"plan": "heroku-redis:premium-0", "as": "REDIS"}]
+    made = {name: "x" * 64 for name, row in app["env"].items() if row.get("generator") == "secret"}
+    assert {"ALERT_SECRET", "LEDGER_KEY", "TELEGRAM_WEBHOOK_SECRET"} <= made.keys()
+    given = made | {name: row["value"] for name, row in app["env"].items() if "value" in row}
+    told = place.environment() | given | {"DYNO": "release.1"}
+    del told["ACME_CHECKOUT_RECOVERY"], told["DATA_DIR"]
+    assert await release(told, place.say) == 0, place.told
+    assert "Charter: good, of home" in place.told
+    assert (root / "Procfile").read_text() == "release: python -m bot release\nweb: python -m bot\n"
 
 
 # --- doctor ---------------------------------------------------------------------------------------------
