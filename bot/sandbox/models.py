@@ -92,6 +92,7 @@ class Models:
         self.bell = Bell()
         self.url = ""
         self._served: Served | None = None
+        self._closing = asyncio.Event()
 
     async def start(self, port: int = 0) -> str:
         """Listens, and returns the address."""
@@ -102,6 +103,7 @@ class Models:
         return self.url
 
     async def close(self) -> None:
+        self._closing.set()
         if self._served:
             await self._served.close()
 
@@ -146,7 +148,7 @@ class Models:
         if self.key not in keys:
             script = Script("unauthorized")
         if script.behaviour == "hang":
-            await asyncio.Event().wait()
+            await self._closing.wait()
         await asyncio.sleep(script.delay_s or (4.0 if script.behaviour == "slow" else 0.0))
         return self._reply(model, body, script)
 
