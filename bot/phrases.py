@@ -165,7 +165,8 @@ STOOD_DOWN: Mapping[str, str] = {
 
 def stood_down(why: str, detail: str = "") -> str:
     """`Not run: checkout recovered 20 s ago.` *detail*, where given, stands instead of the general words."""
-    return _fit(f"Not run: {(detail or STOOD_DOWN.get(why, why)).rstrip('.')}.")
+    said = (detail or STOOD_DOWN.get(why, why)).removeprefix("Not run: ").rstrip(".")
+    return _fit(f"Not run: {said}.")
 
 
 def ledger_away() -> str:
