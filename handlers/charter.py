@@ -245,11 +245,10 @@ class Charter(Strict):
 
     @model_validator(mode="after")
     def _secrets_are_the_tenants_own(self) -> "Charter":
-        prefix = self.tenant.id.upper().replace("-", "_") + "_"
+        prefix = _prefix(self.tenant.id)
         for service in self.services:
-            names = [service.token_env, *(action.secret_env for action in service.actions)]
-            for name in names:
-                if name and not name.startswith(prefix):
+            for name in _secrets(service):
+                if not name.startswith(prefix):
                     reason = f"services.{service.id}: the secret {name} is not this tenant's"
                     raise ValueError(f"{reason}. Let its name start with {prefix}")
         return self
@@ -288,6 +287,17 @@ class Charter(Strict):
     def digest(self) -> str:
         """What an adoption names: SHA-256 of `text`."""
         return sha256(self.text().encode()).hexdigest()
+
+
+def _prefix(tenant: str) -> str:
+    """What the names of this tenant's secrets begin with."""
+    return tenant.upper().replace("-", "_") + "_"
+
+
+def _secrets(service: Service) -> list[str]:
+    """The names of all secrets that *service* needs."""
+    named = [service.token_env, *(action.secret_env for action in service.actions)]
+    return [name for name in named if name]
 
 
 def commitment(salt: str, value: str) -> str:
@@ -360,7 +370,23 @@ def load_all(path: Path, forbidden_secrets: Collection[str] = ()) -> dict[str, C
                 reason = f"the chat {chat.telegram} is already {chats[chat.telegram]}'s"
                 raise CharterError([Mistake(str(file), "chats", reason, "A chat belongs to one tenant.")])
         found[name] = charter
+    foreign = [mistake for charter in found.values() for mistake in _foreign_secrets(charter, found)]
+    if foreign:
+        raise CharterError(foreign)
     return found
+
+
+def _foreign_secrets(charter: Charter, tenants: Collection[str]) -> list[Mistake]:
+    """The secrets that begin with `ACME_EU_`, in acme's charter, where there is a tenant acme-eu."""
+    ours = charter.tenant.id
+    return [
+        Mistake(ours, f"services.{service.id}", f"the secret {name} is {other}'s", "Name it otherwise.")
+        for other in tenants
+        if len(other) > len(ours)
+        for service in charter.services
+        for name in _secrets(service)
+        if name.startswith(_prefix(other))
+    ]
 
 
 def _http_address(url: str) -> str:
@@ -399,8 +425,8 @@ def _bad_secrets(file: str, charter: Charter, forbidden: Collection[str]) -> lis
     return [
         Mistake(file, f"services.{s.id}", f"{name} is a secret of Countersign itself", remedy)
         for s in charter.services
-        for name in [s.token_env, *(a.secret_env for a in s.actions)]
-        if name and name in forbidden
+        for name in _secrets(s)
+        if name in forbidden
     ]
 
 

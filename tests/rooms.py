@@ -127,7 +127,7 @@ class Tenant:
         await self.room.keep_rules()
         digest, policy = self.room.proposed.digest(), self.room.proposed_policy
         await self.record(
-            Actor.engineer("rudo", "telegram"),
+            Actor.engineer(next(p.id for p in self.room.proposed.people if "admin" in p.roles), "telegram"),
             lambda v, n: ev.CharterAdopted(
                 digest=digest, policy_digest=policy.digest(), policy_label=policy.label, by_console=True
             ),
@@ -173,22 +173,23 @@ class Tenant:
         return Tap("telegram", IDS[who], GROUP, verb, anchor[:16], act, option, **more)  # type: ignore[arg-type]
 
     async def taps_on(self, who: str, verb: Verb, anchor: str, option: str = "1", **more: object) -> Answer:
-        return await self.desk.tapped("acme", self.tap(who, verb, anchor, option, **more))
+        return await self.desk.tapped(self.room.tenant, self.tap(who, verb, anchor, option, **more))
 
     def events(self) -> list[str]:
         return [type(fact.event).__name__ for fact in self.incident.facts]
 
 
 async def tenant(rules: Charter | None = None, store: Store | None = None, *, adopted: bool = True) -> Tenant:
-    """acme on *store* (memory if none), its charter adopted."""
+    """The tenant of *rules*, or acme, on *store* (memory if none), its charter adopted."""
     clock, kept, known = ManualClock(NOON), store or MemoryStore(), rules or charter()
-    ledger = Ledger("acme", kept, clock, random.Random(1))
+    name = known.tenant.id
+    ledger = Ledger(name, kept, clock, random.Random(1))
     await ledger.sweep()
     room = Room(
-        tenant="acme",
+        tenant=name,
         ledger=ledger,
         rulebook=Rulebook(),
-        roster=Roster("acme", "salt", MemoryLinks()),
+        roster=Roster(name, "salt", MemoryLinks()),
         store=kept,
         clock=clock,
         proposed=known,
@@ -204,7 +205,7 @@ async def tenant(rules: Charter | None = None, store: Store | None = None, *, ad
     async def audit(room: Room, person: Person, incident: Incident) -> Answer:
         return Answer(f"audit of {incident.id}")
 
-    made.desk = Desk({"acme": room}, "bot.1", post, audit)
+    made.desk = Desk({name: room}, "bot.1", post, audit)
     if adopted:
         await made.adopt()
     return made

@@ -10,9 +10,9 @@ from bot.ports import Verb
 from ledger.store import StoreDown
 from tests.sim.house import ADMIN, CHATS, ONLY, PEOPLE, Died, Process, Shown, World, charter
 
-DEEDS = 45
+DEEDS = 40
 PAUSES_S = (0.0, 0.0, 0.02, 0.3, 1.0, 3.0, 7.0)
-MORNING_S = 150.0
+MORNING_S = 120.0
 PRESSED = (Verb.APPROVE, Verb.CONFIRM)
 
 Look = Callable[[World], None]
