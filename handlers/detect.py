@@ -101,12 +101,14 @@ class Detect:
         self.dirty.add(service)
         self.turned |= bool(verdict.alarms) != bool(kept.verdict and kept.verdict.alarms)
         if self._network_is_gone(verdict):
-            return await self._say(network_down(self._reading_of_network()))
+            await self._say(network_down(self._reading_of_network()))
+            return
         if view.open_for(NETWORK) and not self._most_are_missed():
             await self._say(network_back(self._reading_of_network()))
         reading = reading_of(service, verdict, self.deploy(self.ledger.tenant, service))
-        found = tuple(_suspect(one) for one in suspects(state, verdict)) if verdict.alarms else ()
-        return await self._say(detect(service, verdict, reading, found, policy))
+        if self._is_news(detect(service, verdict, reading, (), policy)):
+            found = tuple(_suspect(one) for one in suspects(state, verdict)) if verdict.alarms else ()
+            await self._say(detect(service, verdict, reading, found, policy))
 
     async def restore(self, states: States) -> None:
         """Take up the states of the process before. A state that cannot be read starts fresh."""
@@ -133,10 +135,13 @@ class Detect:
         self.seen = {name: seen for name, seen in self.seen.items() if name in services}
 
     async def _say(self, decide: Decide) -> None:
-        """Append, if there is anything to say: asked of the present first, which costs no call."""
-        now = self.ledger.now()
-        if not isinstance(decide(self.ledger.view, now), Refusal):
+        """Append, if there is anything to say."""
+        if self._is_news(decide):
             await self.ledger.record(Actor.policy(), decide)
+
+    def _is_news(self, decide: Decide) -> bool:
+        """Whether there is anything to say: asked of the present, which costs no call."""
+        return not isinstance(decide(self.ledger.view, self.ledger.now()), Refusal)
 
     def _most_are_missed(self) -> bool:
         missed = sum(1 for one in self.seen.values() if one.missed)

@@ -1,7 +1,8 @@
 """Reconcile, do not react: look at what is, do what is due, append what came of it.
 
 1. `due(view, now_ms)` is a pure question. Work with a later `at_ms` is a deadline: the loop comes back then.
-2. The loop runs after every change of the ledger and at the next deadline. A lost wake-up changes nothing.
+2. The loop runs after every change of the ledger and at the next deadline. It then asks about the incidents
+   that changed, and once a second about all: a lost wake-up changes nothing.
 3. Work in flight is not started twice; work that failed backs off, by its key, in memory.
 4. All is safe to run twice, late, or on two machines: the ledger fences what must not happen twice.
 """
@@ -68,6 +69,10 @@ class Loop:
         self._wake = asyncio.Event()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._failed: dict[str, tuple[int, int]] = {}
+        self._due: dict[str, list[tuple[Reconciler, Work]]] = {}
+        self._changed: set[str] = set()
+        self._looked_seq = 0
+        self._sweep_ms = 0
         ledger.on_change(self._wake.set)
 
     def wake(self) -> None:
@@ -78,21 +83,24 @@ class Loop:
         try:
             while True:
                 self._wake.clear()
-                await self._until(self.step())
+                await self._until(self._look())
         finally:
             for task in self._running.values():
                 task.cancel()
             await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     def step(self) -> int:
-        """Start what is due now. Returns when to look again, in epoch ms, a sweep from now at the latest."""
+        """Look at everything and start what is due. Returns when to look again, in epoch ms."""
+        self._sweep_ms = 0
+        return self._look()
+
+    def _look(self) -> int:
+        """Start what is due, having looked at what changed. Returns when to look again."""
         now_ms = epoch_ms(self._clock.now())
-        next_ms = now_ms + SWEEP_MS
-        self._failed = {
-            key: kept for key, kept in self._failed.items() if kept[1] > now_ms - LONGEST_BACKOFF_MS
-        }
-        for reconciler in self._reconcilers:
-            for work in reconciler.due(self._ledger.view, now_ms):
+        self._ask(now_ms)
+        next_ms = self._sweep_ms
+        for works in list(self._due.values()):
+            for reconciler, work in works:
                 key = f"{reconciler.name}:{work.key}"
                 at_ms = max(work.at_ms, self._failed.get(key, (0, 0))[1])
                 if key in self._running:
@@ -103,6 +111,27 @@ class Loop:
                     next_ms = min(next_ms, at_ms)
         return next_ms
 
+    def _ask(self, now_ms: int) -> None:
+        """Ask every reconciler what is due: for the incidents that changed, or for all when it is time."""
+        view = self._ledger.view
+        touched = view.touched_since(self._looked_seq) if now_ms < self._sweep_ms else None
+        self._looked_seq = view.head.seq
+        if touched is None:
+            self._sweep_ms = now_ms + SWEEP_MS
+            self._failed = {
+                k: kept for k, kept in self._failed.items() if kept[1] > now_ms - LONGEST_BACKOFF_MS
+            }
+            self._due = {}
+        else:
+            touched |= self._changed
+            for name in touched:
+                self._due.pop(name, None)
+            view = view.narrowed(touched)
+        self._changed = set()
+        for reconciler in self._reconcilers:
+            for work in reconciler.due(view, now_ms):
+                self._due.setdefault(work.incident, []).append((reconciler, work))
+
     async def settle(self) -> None:
         """Wait until nothing is in flight: for tests and the simulator."""
         while self._running:
@@ -111,10 +140,11 @@ class Loop:
     def _start(self, key: str, reconciler: Reconciler, work: Work) -> None:
         task = asyncio.create_task(reconciler.do(work), name=key)
         self._running[key] = task
-        task.add_done_callback(lambda done: self._finished(key, done))
+        task.add_done_callback(lambda done: self._finished(key, work, done))
 
-    def _finished(self, key: str, task: asyncio.Task[None]) -> None:
+    def _finished(self, key: str, work: Work, task: asyncio.Task[None]) -> None:
         self._running.pop(key, None)
+        self._changed.add(work.incident)
         error = None if task.cancelled() else task.exception()
         if error is None:
             self._failed[key] = (0, epoch_ms(self._clock.now()) + PAUSE_MS)

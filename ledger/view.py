@@ -3,9 +3,11 @@
 A view changes by `absorb` alone. `fork` gives a cheap copy on which decisions can be tried.
 """
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 from ledger import events as ev
 from ledger.chain import GENESIS, Entry, Head, check_link
@@ -13,6 +15,7 @@ from ledger.events import EVENTS, Act, Actor, Event
 from ledger.machine import TENANT_FACTS, Fact, IllegalTransition, Incident, apply, check_actor
 
 ANCHOR = 16
+REMEMBERED = 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -75,6 +78,9 @@ class View:
     acts: dict[tuple[str, str], int] = field(default_factory=dict)
     """The seq of the entry that a person's act made, by the channel and the vendor's id of what arrived."""
 
+    touched: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    """The newest entries' seq and incident, an empty text for facts of the tenant."""
+
     def fork(self) -> "View":
         return replace(
             self,
@@ -85,7 +91,22 @@ class View:
             numbers=dict(self.numbers),
             anchors=dict(self.anchors),
             acts=dict(self.acts),
+            touched=self.touched.copy(),
         )
+
+    def touched_since(self, seq: int) -> set[str] | None:
+        """The incidents that entries after *seq* are about; None where all may be: a fact of the tenant,
+        or more entries than are remembered."""
+        if seq == self.head.seq:
+            return set()
+        newer = list(takewhile(lambda one: one[0] > seq, reversed(self.touched)))
+        found = {name for _, name in newer}
+        return None if "" in found or not newer or newer[-1][0] != seq + 1 else found
+
+    def narrowed(self, names: Collection[str]) -> "View":
+        """The same present with these incidents alone."""
+        incidents = {name: self.incidents[name] for name in names if name in self.incidents}
+        return replace(self, incidents=incidents, open_ids={n: None for n in incidents if n in self.open_ids})
 
     def absorb(self, entry: Entry, event: Event | None = None) -> None:
         """Fold *entry*, the next one. Raises BrokenChain, UnknownEvent, Illegal and changes nothing."""
@@ -102,6 +123,7 @@ class View:
             raise IllegalTransition(f"{entry.event} needs an incident")
         self._absorb_act(entry.seq, event)
         self.head = Head(entry.seq, entry.hash)
+        self.touched.append((entry.seq, entry.incident_id or ""))
 
     def _absorb_incident(self, name: str, event: Event, fact: Fact) -> None:
         before = self.incidents.get(name)
