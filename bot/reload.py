@@ -19,7 +19,7 @@ from bot.room import Room
 from bot.settings import NAMES
 from bot.words import cap
 from detectors.policy import BadOverride
-from handlers.charter import Charter, CharterError, Mistake, Person, load
+from handlers.charter import Charter, CharterError, Mistake, Person, foreign_secrets, load
 from handlers.charter import files as charter_files
 from ledger.clock import Clock
 from ledger.store import StoreDown
@@ -109,10 +109,14 @@ class Reload:
             raise _no(file, "tenant.id", f"{name!r} stands in two files", "Rename one.")
         chats = {chat.telegram for chat in charter.chats}
         for other in self.conditions.values():
-            taken = chats & {chat.telegram for chat in other.room.proposed.chats}
+            room = other.room
+            taken = chats & {chat.telegram for kept in (room.proposed, room.people) for chat in kept.chats}
             if other.room.tenant != name and taken:
                 reason = f"the chat {min(taken)} is already {other.room.tenant}'s"
                 raise _no(file, "chats", reason, "A chat belongs to one tenant.")
+        foreign = foreign_secrets(charter, self.conditions)
+        if foreign:
+            raise CharterError(foreign)
         return self.conditions[name]
 
     async def ask(self, room: Room) -> None:

@@ -370,13 +370,13 @@ def load_all(path: Path, forbidden_secrets: Collection[str] = ()) -> dict[str, C
                 reason = f"the chat {chat.telegram} is already {chats[chat.telegram]}'s"
                 raise CharterError([Mistake(str(file), "chats", reason, "A chat belongs to one tenant.")])
         found[name] = charter
-    foreign = [mistake for charter in found.values() for mistake in _foreign_secrets(charter, found)]
+    foreign = [mistake for charter in found.values() for mistake in foreign_secrets(charter, found)]
     if foreign:
         raise CharterError(foreign)
     return found
 
 
-def _foreign_secrets(charter: Charter, tenants: Collection[str]) -> list[Mistake]:
+def foreign_secrets(charter: Charter, tenants: Collection[str]) -> list[Mistake]:
     """The secrets that begin with `ACME_EU_`, in acme's charter, where there is a tenant acme-eu."""
     ours = charter.tenant.id
     return [
