@@ -10,6 +10,7 @@ from bot.adoption import Adoption
 from bot.reload import AGAIN_MS, LOOK_S, Reload
 from bot.room import Room
 from bot.state import RedisAsked
+from handlers.charter import parse
 from ledger.store import StoreDown
 from tests.rooms import CHARTER, tenant
 from tests.valkey import a_valkey, connected
@@ -184,8 +185,7 @@ async def test_a_bad_override_of_policy_is_a_mistake(file):
 
 
 async def test_one_tenants_mistake_is_nothing_to_another(tmp_path):
-    umbrella = (await tenant()).room
-    umbrella.tenant = "umbrella"
+    umbrella = (await tenant(parse(OTHER))).room
     write(tmp_path / "acme.toml", text())
     write(tmp_path / "umbrella.toml", OTHER)
     bot = await follows(tmp_path, others=[umbrella])
@@ -199,8 +199,7 @@ async def test_one_tenants_mistake_is_nothing_to_another(tmp_path):
 
 
 async def test_a_file_cannot_take_over_another_tenant_or_its_chat(tmp_path):
-    umbrella = (await tenant()).room
-    umbrella.tenant = "umbrella"
+    umbrella = (await tenant(parse(OTHER))).room
     write(tmp_path / "acme.toml", text())
     write(tmp_path / "umbrella.toml", OTHER)
     bot = await follows(tmp_path, others=[umbrella])
