@@ -9,7 +9,7 @@
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -239,15 +239,30 @@ def _check_plain(value: object, depth: int) -> None:
             if abs(value) > MAX_INT:
                 raise Malformed("an integer beyond ±(2^53−1)")
         case dict():
-            for key, member in value.items():
-                if not (isinstance(key, str) and key.isascii()):
-                    raise Malformed("a key that is not ASCII text")
-                _check_plain(member, depth + 1)
+            _check_keys(value)
+            _check_members(value.values(), depth)
         case list() | tuple():
-            for member in value:
-                _check_plain(member, depth + 1)
+            _check_members(value, depth)
         case _:
             raise Malformed(f"a value of type {type(value).__name__}")
+
+
+def _check_keys(names: Iterable[str]) -> None:
+    try:
+        ascii_alone = "".join(names).isascii()
+    except TypeError:
+        ascii_alone = False
+    if not ascii_alone:
+        raise Malformed("a key that is not ASCII text")
+
+
+_LEAVES = frozenset({str, bool, type(None)})
+
+
+def _check_members(members: Iterable[object], depth: int) -> None:
+    for member in members:
+        if type(member) not in _LEAVES:  # most are, and need no look
+            _check_plain(member, depth + 1)
 
 
 _HEX = re.compile(r"[0-9a-f]{64}")
