@@ -60,6 +60,7 @@ ADMIN = {"acme": "rudo", "beta": "farai"}
 KINDS = {"ok": 10, "error": 3, "gateway": 1, "slow": 2, "cut": 2, "refused": 1, "redirect": 1}
 """How a webhook answers, and how often."""
 CALL_S = 10.0
+HANG_S = 60.0
 MOST_S = 7_200.0
 FAST = histogram.index(50_000_000)
 
@@ -416,14 +417,15 @@ class Phones:
         await self.process.life.step()
         world.sent.append(Sent(world.now_ms(), tenant, to, incident, self.process.name))
         if to.to in world.hanging:
-            await asyncio.Event().wait()
+            await asyncio.sleep(HANG_S)
+            raise SendError("No answer in time.", unknown=True)
         if world.chance.random() < world.bad_sends:
             raise SendError("It was not taken.", unknown=world.chance.random() < 0.3)
 
     def _shows(self, tenant: str, to: Address, rows: Any) -> str:
         world = self.world
         for button in (one for row in rows for one in row):
-            data = world.tokens.mint(tenant, to.to, button.verb, button.option, button.anchor)
+            data = world.mint(tenant, to.to, button.verb, button.option, button.anchor)
             world.shown.append(Shown(tenant, to.to, button.verb, data))
         world.messages += 1
         return str(world.messages)
@@ -457,6 +459,9 @@ class Process:
 
     async def does(self, coro: Coroutine) -> Any:
         """What comes of it. Raises Died, and what it raises."""
+        if self.life.killed.is_set():
+            coro.close()
+            raise Died
         task = self.spawn(coro)
         await asyncio.wait({task})
         if task.cancelled() or self.life.killed.is_set():
@@ -616,7 +621,7 @@ class World:
         self.links, self.cards = MemoryLinks(), MemoryShown()
         self.conversations = MemoryConversations(self.clock)
         self.states, self.charters = MemoryStates(), MemoryCharters()
-        self.files = {tenant: charter(tenant) for tenant in CHATS}
+        self.files = {tenant: charter(tenant, self._approve(), self._risk()) for tenant in CHATS}
         self.receiver = Receiver(self)
         self.how = {(tenant, s.id): "well" for tenant in CHATS for s in self.files[tenant].services}
         self.minds = self.chance.random() < 0.8
@@ -625,18 +630,33 @@ class World:
         self.sent: list[Sent] = []
         self.shown: list[Shown] = []
         self.asked: list[Asked] = []
+        self.treason: list[Entry] = []
+        self.minted: set[tuple[str, str, str]] = set()
         self.messages = 0
+        self.failed = 0
         self.born = 0
         self.processes: list[Process] = []
         self.dead: list[Process] = []
         self.troubles: list[tuple[int, int]] = []
         self._people: list[asyncio.Task] = []
 
+    def _approve(self) -> str:
+        return self.chance.choice(["1 oncall", "1 oncall", "2 oncall", "2 oncall or 1 admin"])
+
+    def _risk(self) -> str:
+        return self.chance.choice(["low", "low", "high"])
+
     def now_ms(self) -> int:
         return epoch_ms(self.clock.now())
 
     def get(self, name: str) -> bytes:
         return b"whsec_c2VjcmV0IG9mIGNoZWNrb3V0" if name.startswith("ACME") else b"whsec_YmV0YSBiZXRhIGJldGE="
+
+    def mint(self, tenant: str, chat: str, verb: Verb, option: str, anchor: str) -> str:
+        """A button of ours, for this tenant and chat."""
+        data = self.tokens.mint(tenant, chat, verb, option, anchor)
+        self.minted.add((tenant, chat, data))
+        return data
 
     def length(self, tenant: str) -> int:
         return len(self.store._logs[tenant])

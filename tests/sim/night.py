@@ -3,16 +3,23 @@ goes away. In the morning all is well again, and what was left open has had its 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 
 from bot.ports import Verb
+from ledger import events as ev
+from ledger.chain import Entry
+from ledger.events import Actor, Event, Ref
+from ledger.machine import Stage
 from ledger.store import StoreDown
+from ledger.view import View
 from tests.sim.house import ADMIN, CHATS, ONLY, PEOPLE, Died, Process, Shown, World, charter
 
 DEEDS = 40
 PAUSES_S = (0.0, 0.0, 0.02, 0.3, 1.0, 3.0, 7.0)
 MORNING_S = 120.0
+POLICY, MODEL, BOT = Actor.policy(), Actor.model("model-a"), Actor.orchestrator("web.0")
+RUDO = Actor.engineer("rudo", "telegram")
 PRESSED = (Verb.APPROVE, Verb.CONFIRM)
 
 Look = Callable[[World], None]
@@ -141,7 +148,7 @@ async def taps_what_is_not_theirs(world: World) -> None:
     who = chance.choice([ADMIN[mine], "tendai"])
     for entries, option in ((there, "1"), (here, "Z")):
         if entries:
-            data = world.tokens.mint(mine, CHATS[mine], verb, option, entries[-1].hash)
+            data = world.mint(mine, CHATS[mine], verb, option, entries[-1].hash)
             world.acts(who, CHATS[mine], data, tap=True)
 
 
@@ -179,8 +186,52 @@ async def changes_the_charter(world: World) -> None:
         room = process.rooms[tenant]
         room.proposed, room.proposed_policy = found, found.effective_policy()
     who = chance.choice([ADMIN[tenant], ADMIN[tenant], *PEOPLE])
-    data = world.tokens.mint(tenant, PEOPLE[who], Verb.ADOPT, "", found.digest())
+    data = world.mint(tenant, PEOPLE[who], Verb.ADOPT, "", found.digest())
     world.acts(who, PEOPLE[who], data, tap=True)
+
+
+async def a_traitor_writes(world: World) -> None:
+    """Code of ours that would say what it may not: every one of these must be refused."""
+    chance = world.chance
+    process = chance.choice(world.processes) if world.processes else None
+    if process is None or world.weather.away:
+        return
+    tenant = chance.choice([*CHATS])
+    ledger = process.rooms[tenant].ledger
+    for actor, event in treason(ledger.view):
+        with suppress(Died):
+            answer = await process.does(ledger.record(actor, lambda view, now, said=event: said))
+            if isinstance(answer, Entry):
+                world.treason.append(answer)
+
+
+def treason(view: View) -> Iterator[tuple[Actor, Event]]:
+    """Facts that cannot stand, each in the voice of somebody who may not say it, or about the wrong entry."""
+    for incident in view.open():
+        name, request, found = incident.id, incident.request, incident.authorization
+        no = Ref(seq=1, hash="0" * 64)
+        yield POLICY, ev.Diagnosed(incident_id=name, lens="A", round=1)
+        yield MODEL, ev.Recovered(incident_id=name, after=incident.reading)
+        yield MODEL, ev.Resolved(incident_id=name)
+        yield RUDO, ev.Executed(incident_id=name, attempt=1, status=200, ref=no)
+        yield BOT, ev.ExecutionStarted(incident_id=name, attempt=1, by="web.0", until_ms=2**52, ref=no)
+        if request:
+            option = request.event.options[0]
+            said = ev.Authorized(incident_id=name, option=option.key, action=option.action, ref=request.ref)
+            yield from ((actor, said) for actor in (POLICY, MODEL, BOT))
+            yield RUDO, said.model_copy(update={"ref": no})
+            yield RUDO, said.model_copy(update={"option": "Z"})
+            yield POLICY, ev.Expired(incident_id=name, ref=no)
+        if found and incident.stage is Stage.EXECUTING:
+            yield BOT, ev.Executed(incident_id=name, attempt=1, status=200, ref=no)
+            yield (
+                BOT,
+                ev.ExecutionStarted(
+                    incident_id=name, attempt=1, by="web.0", until_ms=2**52, ref=found[0].ref
+                ),
+            )
+        if found and incident.stage is Stage.EXECUTED:
+            yield BOT, ev.WebhookFailed(incident_id=name, attempt=1, ref=found[0].ref)
 
 
 # --- machines -----------------------------------------------------------------------------------------
@@ -244,6 +295,7 @@ async def the_store_fails(world: World) -> None:
         await approves(world)
         await asyncio.sleep(1.0)
     world.troubled(began)
+    world.failed += 1
     clear(world)
 
 
@@ -272,6 +324,7 @@ DEED: Mapping[Callable[[World], Awaitable[None]], int] = {
     taps_what_is_not_theirs: 2,
     types: 4,
     pauses: 2,
+    a_traitor_writes: 3,
     changes_the_charter: 2,
     a_service_turns: 5,
     a_process_starts: 2,

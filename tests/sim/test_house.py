@@ -10,7 +10,8 @@ from datetime import datetime
 import orjson
 import pytest
 
-from handlers.charter import Quorum
+from bot import phrases
+from handlers.charter import Charter, Quorum
 from ledger import events as ev
 from ledger.chain import Entry
 from ledger.events import ActorKind
@@ -43,6 +44,16 @@ def every_call_was_authorized_first(world: World) -> None:
         _was_authorized(world, came)
 
 
+def every_authorization_was_earned(world: World) -> None:
+    """Also one that never ran."""
+    for tenant in CHATS:
+        log = world.log(tenant)
+        for entry in log:
+            if entry.event == "Authorized":
+                assert entry.actor["kind"] == ActorKind.ENGINEER
+                _were_entitled(world, tenant, log[: entry.seq], entry)
+
+
 def _was_authorized(world: World, came: Came) -> None:
     tenant = came.body["tenant"]
     stood = world.log(tenant)[: came.heads[tenant]]
@@ -55,30 +66,30 @@ def _was_authorized(world: World, came: Came) -> None:
     assert came.body["incident"] == authorized.incident_id
     assert came.body["action"] == event.action
     assert set(came.body["approved_by"]) == set(event.voters)
-    _were_entitled(world, came, stood[: authorized.seq], authorized, event)
+    charter = _in_force(world, tenant, stood)
+    assert charter.action(came.body["service"], event.action).webhook == came.call.url
+    assert came.body["service"] == authorized.incident_id.rpartition("-")[0]
     _was_started(came, stood, authorized)
 
 
-def _were_entitled(
-    world: World, came: Came, before: list[Entry], authorized: Entry, event: ev.Authorized
-) -> None:
+def _were_entitled(world: World, tenant: str, before: list[Entry], authorized: Entry) -> None:
     """Each voter voted for this option of this very request, and together they are enough."""
-    tenant = came.body["tenant"]
-    request = event_of(before[event.ref.seq - 1])
-    assert before[event.ref.seq - 1].hash == event.ref.hash
+    event = event_of(authorized)
+    assert isinstance(event, ev.Authorized)
+    asked = before[event.ref.seq - 1]
+    request = event_of(asked)
+    assert (asked.hash, asked.incident_id) == (event.ref.hash, authorized.incident_id)
     assert isinstance(request, ev.Validated)
-    adopted = [e for e in before if e.event == "CharterAdopted"][-1]
-    charter = world.charters.known[tenant, adopted.data["digest"]]
+    [option] = [one for one in request.options if one.key == event.option]
+    assert (option.action, option.digest) == (event.action, event.digest)
+    charter = _in_force(world, tenant, before)
     assert request.charter_digest == charter.digest()
-    service = came.body["service"]
-    assert authorized.incident_id.rpartition("-")[0] == service
-    action = charter.action(service, event.action)
-    assert action is not None
-    assert action.webhook == came.call.url
-    assert action.digest(service) == event.digest
+    action = charter.action(authorized.incident_id.rpartition("-")[0], event.action)
+    assert action.digest(authorized.incident_id.rpartition("-")[0]) == event.digest
     people = [charter.person(name) for name in event.voters]
     assert all(people)
-    assert Quorum.parse(action.approve).met_by([person.roles for person in people])
+    assert all(action.quorum.admits(person.roles) for person in people)
+    assert action.quorum.met_by([person.roles for person in people])
     votes = {
         e.actor["id"]
         for e in before
@@ -88,6 +99,11 @@ def _were_entitled(
     }
     assert set(event.voters) <= votes
     assert at_ms(authorized) < request.deadline_ms
+
+
+def _in_force(world: World, tenant: str, before: list[Entry]) -> Charter:
+    adopted = [entry for entry in before if entry.event == "CharterAdopted"][-1]
+    return world.charters.known[tenant, adopted.data["digest"]]
 
 
 def _was_started(came: Came, stood: list[Entry], authorized: Entry) -> None:
@@ -105,6 +121,53 @@ def no_try_is_called_twice(world: World) -> None:
     assert all(times == 1 for times in tries.values()), tries
 
 
+def whoever_decides_may(world: World) -> None:
+    """Who denies or asks again may approve something; who changes the charter is an admin of the old one."""
+    for tenant in CHATS:
+        log = world.log(tenant)
+        for entry, fact in facts(world, tenant):
+            match fact.event:
+                case ev.Denied():
+                    options = event_of(log[fact.event.ref.seq - 1]).options
+                    quorums = [Quorum.parse(option.approve) for option in options]
+                case ev.AskedAgain():
+                    service = _in_force(world, tenant, log[: entry.seq]).service(entry.incident_id[:-2])
+                    quorums = [action.quorum for action in service.actions]
+                case ev.CharterAdopted() if not fact.event.by_console:
+                    quorums = [Quorum.parse("1 admin")]
+                case _:
+                    continue
+            person = _in_force(world, tenant, log[: entry.seq - 1]).person(fact.actor.id)
+            assert any(quorum.admits(person.roles) for quorum in quorums), entry
+
+
+def a_button_that_nobody_made_moves_nothing(world: World) -> None:
+    """Forged, altered, or carried from another chat."""
+    forged = {
+        asked.update
+        for asked in world.asked
+        if asked.tap and (asked.tenant, asked.chat, asked.what) not in world.minted
+    }
+    for tenant in CHATS:
+        for entry, fact in facts(world, tenant):
+            act = getattr(fact.event, "act", None)
+            assert isinstance(fact.event, ev.Refused) or act is None or act.update not in forged, entry
+
+
+def what_is_refused_is_on_record(world: World) -> None:
+    """Whoever is told that their button is not ours, or that they may not, finds that in the ledger too."""
+    for asked in world.asked:
+        if asked.tap and asked.answer and asked.answer.text == phrases.forged():
+            minutes = {
+                fact.at_ms // 60_000
+                for _, fact in facts(world, asked.tenant)
+                if isinstance(fact.event, ev.Refused) and fact.event.kind == "forged"
+            }
+            assert any(abs(asked.at_ms // 60_000 - minute) <= 1 for minute in minutes) or world.troubles, (
+                asked
+            )
+
+
 # --- 2: a model moves nothing -------------------------------------------------------------------------
 
 
@@ -118,6 +181,10 @@ def without_the_models_every_stage_is_the_same(world: World) -> None:
                 told[entry.incident_id] = apply(told.get(entry.incident_id), entry.incident_id, fact)
         stages = {name: incident.stage for name, incident in world.view(tenant).incidents.items()}
         assert {name: incident.stage for name, incident in told.items()} == stages
+
+
+def nobody_says_what_they_may_not(world: World) -> None:
+    assert world.treason == []
 
 
 # --- 3: policy always speaks --------------------------------------------------------------------------
@@ -235,8 +302,17 @@ def every_tap_was_answered(world: World) -> None:
             assert asked.answer.html or len(asked.answer.text) <= 200, asked
 
 
-AT_ALL_TIMES = (nothing_is_called_while_the_store_is_away, no_try_is_called_twice, nothing_ran_twice)
+AT_ALL_TIMES = (
+    nobody_says_what_they_may_not,
+    nothing_is_called_while_the_store_is_away,
+    no_try_is_called_twice,
+    nothing_ran_twice,
+)
 AFTERWARDS = (
+    every_authorization_was_earned,
+    whoever_decides_may,
+    a_button_that_nobody_made_moves_nothing,
+    what_is_refused_is_on_record,
     every_call_was_authorized_first,
     without_the_models_every_stage_is_the_same,
     people_are_told_within_a_second,

@@ -152,6 +152,31 @@ class Away(MemoryStore):
         raise StoreDown("gone")
 
 
+async def test_a_lost_reply_where_another_was_faster_is_decided_again():
+    class Deaf(MemoryStore):
+        """The first reply is lost, and it was a conflict: another writer stands there."""
+
+        first = True
+
+        async def append(self, tenant, entries, expected):
+            if not self.first:
+                return await super().append(tenant, entries, expected)
+            self.first = False
+            other = new_ledger(MemoryStore())
+            theirs = await other.record(BOT, lambda v, n: ev.Started(version="theirs"))
+            await super().append(tenant, [theirs], expected)
+            raise StoreDown
+
+    store = Deaf()
+    ledger = new_ledger(store)
+    made = await ledger.record(BOT, lambda v, n: ev.Started(version="ours"))
+    assert isinstance(made, Entry)
+    stored = await store.read("acme", 0, 10)
+    assert [entry.data["version"] for entry in stored] == ["theirs", "ours"]
+    assert made == stored[1]
+    assert ledger.view == fold("acme", stored)
+
+
 async def test_without_a_store_the_caller_is_told_that_nothing_runs():
     ledger = new_ledger(Away())
     answer = await ledger.record(POLICY, detect)
