@@ -104,6 +104,7 @@ async def test_redis_gone_for_ten_seconds_runs_nothing_and_everything_after():
             answer = await rudo.taps("Approve")
             assert answer.text.startswith("Not run: the ledger cannot be written")
         await ready(scene, 200)
+        assert (await rudo.taps("I am on it")).text.startswith("You are on it")  # taps of a person keep order
         await scene.ran_nothing()
         assert "Authorized" not in await books.count()
         answer = await rudo.taps("Approve")
