@@ -87,7 +87,9 @@ class Desk:
         self._refused = {k: n for k, n in self._refused.items() if k[3] == minute}
         self._refused[key] = self._refused.get(key, 0) + 1
         if self._refused[key] == 1:
-            await room.ledger.record(self._actor, votes.refuse(kind, person, incident, tap.act))
+            made = await room.ledger.record(self._actor, votes.refuse(kind, person, incident, tap.act))
+            if isinstance(made, Refusal):
+                self._refused.pop(key, None)
         return Answer(text)
 
     async def approve(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:

@@ -633,7 +633,7 @@ class World:
         self.treason: list[Entry] = []
         self.minted: set[tuple[str, str, str]] = set()
         self.messages = 0
-        self.failed = 0
+        self.failures: list[tuple[int, int]] = []
         self.born = 0
         self.processes: list[Process] = []
         self.dead: list[Process] = []

@@ -295,7 +295,7 @@ async def the_store_fails(world: World) -> None:
         await approves(world)
         await asyncio.sleep(1.0)
     world.troubled(began)
-    world.failed += 1
+    world.failures.append((began, world.now_ms()))
     clear(world)
 
 

@@ -155,17 +155,25 @@ def a_button_that_nobody_made_moves_nothing(world: World) -> None:
 
 
 def what_is_refused_is_on_record(world: World) -> None:
-    """Whoever is told that their button is not ours, or that they may not, finds that in the ledger too."""
+    """Whoever is told that their button is not ours finds that in the ledger too, of that minute."""
     for asked in world.asked:
-        if asked.tap and asked.answer and asked.answer.text == phrases.forged():
-            minutes = {
-                fact.at_ms // 60_000
-                for _, fact in facts(world, asked.tenant)
-                if isinstance(fact.event, ev.Refused) and fact.event.kind == "forged"
-            }
-            assert any(abs(asked.at_ms // 60_000 - minute) <= 1 for minute in minutes) or world.troubles, (
-                asked
-            )
+        told = asked.tap and asked.answer and asked.answer.text == phrases.forged()
+        shaky = any(began - 61_000 < asked.at_ms < ended + 61_000 for began, ended in world.failures)
+        if told and not shaky:
+            log = world.log(asked.tenant)
+            refused = [at_ms(entry) for entry in log if entry.data.get("kind") == "forged"]
+            assert any(abs(asked.at_ms - moment) < 61_000 for moment in refused), asked
+
+
+def high_risk_is_approved_in_private(world: World) -> None:
+    chats = {asked.update: asked.chat for asked in world.asked}
+    for tenant in CHATS:
+        log = world.log(tenant)
+        for entry, fact in facts(world, tenant):
+            if isinstance(fact.event, ev.Authorized | ev.Approved):
+                options = event_of(log[fact.event.ref.seq - 1]).options
+                risky = any(o.key == fact.event.option and o.risk == "high" for o in options)
+                assert not risky or not chats[fact.event.act.update].startswith("-"), entry
 
 
 # --- 2: a model moves nothing -------------------------------------------------------------------------
@@ -313,6 +321,7 @@ AFTERWARDS = (
     whoever_decides_may,
     a_button_that_nobody_made_moves_nothing,
     what_is_refused_is_on_record,
+    high_risk_is_approved_in_private,
     every_call_was_authorized_first,
     without_the_models_every_stage_is_the_same,
     people_are_told_within_a_second,

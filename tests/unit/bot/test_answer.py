@@ -8,6 +8,7 @@ from bot.ports import Verb
 from ledger import events as ev
 from ledger.events import Actor
 from ledger.machine import Stage
+from ledger.store import MemoryStore, StoreDown
 from tests.rooms import charter, tenant
 
 
@@ -247,3 +248,24 @@ async def test_a_late_tap_that_comes_again_asks_once():
     assert (await acme.desk.tapped("acme", tap)).text.startswith("Too late")
     assert (await acme.desk.tapped("acme", tap)).text.startswith("Asked again")
     assert acme.events().count("AskedAgain") == 1
+
+
+async def test_a_refusal_that_the_ledger_did_not_take_is_recorded_the_next_time():
+    class Shaky(MemoryStore):
+        away = False
+
+        async def append(self, tenant, entries, expected):
+            if self.away:
+                raise StoreDown
+            return await super().append(tenant, entries, expected)
+
+    store = Shaky()
+    acme = await tenant(store=store)
+    await acme.opens()
+    request = await acme.asks()
+    store.away = True
+    assert await acme.taps_on("stranger", Verb.APPROVE, request.hash)
+    store.away = False
+    for _ in range(2):
+        await acme.taps_on("stranger", Verb.APPROVE, request.hash)
+    assert acme.events().count("Refused") == 1
