@@ -88,7 +88,7 @@ class Desk:
         self._refused[key] = self._refused.get(key, 0) + 1
         if self._refused[key] == 1:
             made = await room.ledger.record(self._actor, votes.refuse(kind, person, incident, tap.act))
-            if isinstance(made, Refusal):
+            if isinstance(made, Refusal) and made.kind == "ledger_away":
                 self._refused.pop(key, None)
         return Answer(text)
 

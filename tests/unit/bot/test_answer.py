@@ -259,6 +259,11 @@ async def test_a_refusal_that_the_ledger_did_not_take_is_recorded_the_next_time(
                 raise StoreDown
             return await super().append(tenant, entries, expected)
 
+        async def read(self, tenant, after, limit):
+            if self.away:
+                raise StoreDown
+            return await super().read(tenant, after, limit)
+
     store = Shaky()
     acme = await tenant(store=store)
     await acme.opens()
