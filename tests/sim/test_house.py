@@ -20,7 +20,7 @@ from ledger.view import epoch_ms, event_of
 from tests.sim.house import CHATS, ONLY, PEOPLE, Came, World, under_virtual_time
 from tests.sim.night import night
 
-SEEDS, CHUNK = 150, 10
+SEEDS, CHUNK = 100, 5
 AT_ONCE_MS = 1_000
 BROKE: dict[int, str] = {}
 

@@ -274,3 +274,13 @@ async def test_a_refusal_that_the_ledger_did_not_take_is_recorded_the_next_time(
     for _ in range(2):
         await acme.taps_on("stranger", Verb.APPROVE, request.hash)
     assert acme.events().count("Refused") == 1
+
+
+@pytest.mark.parametrize("who", ["tariro", "stranger"])
+async def test_who_could_not_approve_does_not_deny_either(who: str):
+    acme = await tenant()
+    await acme.opens()
+    request = await acme.asks()
+    await acme.taps_on(who, Verb.DENY, request.hash)
+    assert acme.incident.stage is Stage.VALIDATED
+    assert acme.incident.latest(ev.Refused) is not None
