@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from bot.sandbox.phone import Unmet
@@ -87,7 +87,7 @@ async def until(look, what, within=15.0):
 
 
 class Books:
-    """acme's ledger as it stands, read beside the program. Empty while the server is away."""
+    """acme's ledger as it stands, read beside the program. Raises StoreDown while the server is away."""
 
     def __init__(self, folder):
         self._client = connect(f"unix://{folder}/valkey.sock", timeout_s=2)
@@ -99,8 +99,8 @@ class Books:
     async def entries(self):
         try:
             return await self._store.read("acme", 0, 10_000)
-        except StoreDown:
-            return []
+        except StoreDown:  # the connection may be of a server that has ended
+            return await self._store.read("acme", 0, 10_000)
 
     async def count(self):
         return Counter(entry.event for entry in await self.entries())
@@ -109,8 +109,9 @@ class Books:
         """Sooner or later *event* stands in them; the last one."""
 
         async def look():
-            found = [entry for entry in await self.entries() if entry.event == event]
-            return found[-1] if len(found) >= count else None
+            with suppress(StoreDown):
+                found = [entry for entry in await self.entries() if entry.event == event]
+                return found[-1] if len(found) >= count else None
 
         return await until(look, f"{count} × {event} stands in the ledger", within)
 
@@ -124,6 +125,7 @@ class Books:
 
     async def server(self):
         """The embedded server's process."""
+        await self.entries()
         return (await commands(self._client)("INFO", "server"))["process_id"]
 
 

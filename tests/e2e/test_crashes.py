@@ -12,7 +12,7 @@ TAKEN_OVER_S = 35.0
 async def ran_once_and_rudo_knows(scene, books, *, restarts=1):
     """One outcome, one key, one run behind the endpoint, and the card says how it ended."""
     executed = await books.shows("Executed", TAKEN_OVER_S)
-    await scene.phone("rudo").expects("checkout recovered", END_S)
+    await scene.phone("rudo").expects("ran once", END_S)
     count = await books.balance()
     assert (count["Authorized"], count["Executed"]) == (1, 1)
     hooks = await scene.runs()

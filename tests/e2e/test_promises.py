@@ -99,7 +99,7 @@ async def test_whatever_models_answer_they_write_opinions_alone_and_people_are_a
         assert {entry.event for entry in by_models} == {"Diagnosed"}
         assert {entry.stage for entry in by_models} <= {"DETECTED", "PROPOSED", "VALIDATED"}
         assert (await scene.phone("rudo").taps("Approve")).text.startswith("Approved")
-        await scene.phone("rudo").expects("checkout recovered", END_S)
+        await books.shows("Executed")
 
 
 # --- 3: policy always speaks ------------------------------------------------------------------------------
