@@ -10,6 +10,7 @@ import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 
 from aiohttp import web
@@ -28,6 +29,7 @@ from bot.channels.whatsapp_templates import variable
 from bot.commands import COMMANDS, Commands
 from bot.conversation import RedisConversations
 from bot.ingress import Inbox, Receiver, TelegramDoor
+from bot.lasting import Part, lasting
 from bot.lease import Lease
 from bot.letters import TEMPLATES
 from bot.notify import Notify, RedisShown
@@ -275,18 +277,19 @@ class _Program:
 
     async def _begin(self, stack: AsyncExitStack) -> None:
         """Start what runs until the end, each part under its own name."""
-        parts = [
-            asyncio.create_task(self.inbox.run(self.receivers), name="inbox"),
-            asyncio.create_task(self._sweep(), name="sweep"),
-            asyncio.create_task(self._listen(), name="listen"),
-            asyncio.create_task(self._reload().run(), name="reload"),
-            *(asyncio.create_task(one.run(), name=f"work:{one.room.tenant}") for one in self.work),
-        ]
+        parts: dict[str, Part] = {
+            "inbox": partial(self.inbox.run, self.receivers),
+            "sweep": self._sweep,
+            "listen": self._listen,
+            "reload": self._reload().run,
+            **{f"work:{one.room.tenant}": one.run for one in self.work},
+        }
         if self.settings.telegram:
-            parts.append(asyncio.create_task(self._meet_telegram(), name="telegram"))
+            parts["telegram"] = self._meet_telegram
         if self.settings.twilio:
-            parts.append(asyncio.create_task(self.missed.run(), name="whatsapp"))
-        stack.push_async_callback(self._end, parts)
+            parts["whatsapp"] = self.missed.run
+        tasks = [asyncio.create_task(lasting(name, part), name=name) for name, part in parts.items()]
+        stack.push_async_callback(self._end, tasks)
 
     def _reload(self) -> Reload:
         conditions = {one.room.tenant: one.condition for one in self.work}
