@@ -1,11 +1,12 @@
 """How many taps a second one process takes: stored durably, and answered on the wire.
 
-    python -m bench.taps [--taps 3000] [--at-once 32]
+    python -m bench.taps [--taps 3000] [--at-once 32] [--door]
 
-One process is the program's own: door, inbox, embedded Valkey (`appendfsync always`), python-telegram-bot,
-channel. The desk answers at once: what deciding costs is measured in `bench/ledger.py`. Another process is
-Telegram: it posts taps of as many people as it has requests open, and counts `answerCallbackQuery` calls.
-"stored" is taps until the last 200, "answered" until the last verdict arrived there.
+One process is the whole program with an embedded Valkey (`appendfsync always`): 32 people on call tap Approve
+on one request, over and over; the first is counted, the others are told who was first, and what cannot run is
+on record. With `--door` its desk answers at once: door, inbox, python-telegram-bot and channel are left.
+Another process is Telegram: it posts the taps, and counts `answerCallbackQuery` calls. "stored" is taps until
+the last 200, "answered" until the last verdict arrived there.
 """
 
 import argparse
@@ -13,6 +14,8 @@ import asyncio
 import json
 import sys
 import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
@@ -24,14 +27,31 @@ from bot.channels.telegram import TelegramChannel, TelegramReceiver, build_appli
 from bot.ingress import SECRET_HEADER, Inbox, TelegramDoor
 from bot.outbox import Outbox
 from bot.ports import Answer, Said, Tap, Verb
+from bot.production import running
 from bot.sandbox.loopback import serve
+from bot.sandbox.premises import free_port
+from bot.settings import read
 from bot.tokens import Tokens
+from ledger import events as ev
 from ledger.clock import WallClock
 from ledger.embedded import EmbeddedValkey
+from ledger.events import Actor, Reading
 from ledger.redis_store import commands, connect
 
 TOKEN, SECRET, GROUP = "100200:bench", "bench", -100200300
+ALERT_SECRET = b"a secret of this measurement alone"
+SICK = Reading(
+    service="shop",
+    rule="err_crit",
+    signal="errors",
+    severity="critical",
+    headline="19 % of requests fail",
+    explanation="36 of 187 requests failed in 10 s.",
+)
 BAR = 500
+
+
+type Way = Callable[[str, Path, int], AbstractAsyncContextManager[tuple[str, str]]]
 
 
 class Desk:
@@ -43,8 +63,97 @@ class Desk:
         return None
 
 
-async def program(taps: int, at_once: int) -> None:
+@asynccontextmanager
+async def door(api: str, folder: Path, people: int) -> AsyncIterator[tuple[str, str]]:
+    """The way in and out without a desk: where taps go, and a button's data."""
     clock = WallClock()
+    valkey = EmbeddedValkey(folder)
+    await valkey.start()
+    client = connect(valkey.url, connections=64)
+    application = build_application(builder(TOKEN, api))
+    tokens, outbox = Tokens(ALERT_SECRET, clock), Outbox(clock)
+    channel = TelegramChannel(application.bot, tokens)
+    inbox = Inbox(commands(client), "bench")
+    app = web.Application()
+    app.router.add_post("/telegram/webhook", TelegramDoor(inbox, clock, SECRET, channel.not_run).webhook)
+    served = await serve(app)
+
+    async def moved(old: str, new: str) -> None: ...
+
+    receiver = TelegramReceiver(application, channel, outbox, Desk(), tokens, lambda *_: ["acme"], moved)
+    running_inbox = asyncio.create_task(inbox.run({"telegram": receiver}))
+    yield f"{served.url}/telegram/webhook", tokens.mint("acme", str(GROUP), Verb.APPROVE, "1", "7f3a91c2" * 8)
+    running_inbox.cancel()
+    await asyncio.gather(running_inbox, return_exceptions=True)
+    await receiver.close()
+    await outbox.close()
+    await served.close()
+    await client.aclose()
+    await valkey.stop()
+
+
+@asynccontextmanager
+async def whole(api: str, folder: Path, people: int) -> AsyncIterator[tuple[str, str]]:
+    """The whole program with one open request."""
+    (folder / "charter.toml").write_text(charter(people), encoding="utf-8")
+    told = {
+        "ALERT_SECRET": ALERT_SECRET.decode(),
+        "CHARTER": str(folder / "charter.toml"),
+        "DATA_DIR": str(folder),
+        "HOST": "127.0.0.1",
+        "PORT": str(free_port()),
+        "TELEGRAM_API_BASE": api,
+        "TELEGRAM_BOT_TOKEN": TOKEN,
+        "TELEGRAM_WEBHOOK_SECRET": SECRET,
+        "ACME_SHOP_RECOVERY": "s" * 32,
+    }
+    told["PUBLIC_BASE_URL"] = f"http://127.0.0.1:{told['PORT']}"
+    async with running(read(told), told) as program:
+        [room] = program.rooms
+        await room.keep_rules()
+        rules = ev.CharterAdopted(
+            digest=room.proposed.digest(),
+            policy_digest=room.proposed_policy.digest(),
+            policy_label=room.proposed_policy.label,
+        )
+        await room.ledger.record(Actor.engineer("p1", "telegram"), lambda view, now: rules)
+        opened = ev.Detected(incident_id="shop-1", reading=SICK)
+        await room.ledger.record(Actor.policy(), lambda view, now: opened)
+        changed = asyncio.Event()
+        room.ledger.on_change(changed.set)
+        while not (request := room.ledger.view.incidents["shop-1"].request):
+            changed.clear()
+            await changed.wait()
+        tokens = Tokens(ALERT_SECRET, room.clock)
+        data = tokens.mint("acme", str(GROUP), Verb.APPROVE, "1", request.hash)
+        yield f"{told['PUBLIC_BASE_URL']}/telegram/webhook", data
+
+
+def charter(people: int) -> str:
+    person = '[[people]]\nid = "p{n}"\nname = "P{n}"\nroles = ["oncall", "admin"]\ntelegram = {n}\n'
+    oncall = "".join(person.format(n=n) for n in range(1, people + 1))
+    return f"""
+[tenant]
+id = "acme"
+allow_networks = ["127.0.0.0/8"]
+{oncall}
+[[chats]]
+telegram = {GROUP}
+[[services]]
+id = "shop"
+health_url = "http://127.0.0.1:9/health/alerts"
+[[services.actions]]
+id = "restart"
+title = "Restart"
+webhook = "http://127.0.0.1:9/recover"
+secret_env = "ACME_SHOP_RECOVERY"
+approve = "1 oncall"
+outside = true
+default = true
+"""
+
+
+async def program(taps: int, at_once: int, way: Way) -> None:
     telegram = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "bench.taps", "--telegram", "--taps", str(taps), "--at-once", str(at_once)),
@@ -55,33 +164,11 @@ async def program(taps: int, at_once: int) -> None:
     assert telegram.stdout
     api = (await telegram.stdout.readline()).decode().strip()
     with tempfile.TemporaryDirectory(prefix="taps") as folder:
-        valkey = EmbeddedValkey(Path(folder))
-        await valkey.start()
-        client = connect(valkey.url, connections=64)
-        application = build_application(builder(TOKEN, api))
-        tokens, outbox = Tokens(b"b" * 32, clock), Outbox(clock)
-        channel = TelegramChannel(application.bot, tokens)
-        inbox = Inbox(commands(client), "bench")
-        door = TelegramDoor(inbox, clock, SECRET, channel.not_run)
-
-        async def moved(old: str, new: str) -> None: ...
-
-        receiver = TelegramReceiver(application, channel, outbox, Desk(), tokens, lambda *_: ["acme"], moved)
-        app = web.Application()
-        app.router.add_post("/telegram/webhook", door.webhook)
-        served = await serve(app)
-        running = asyncio.create_task(inbox.run({"telegram": receiver}))
-        data = tokens.mint("acme", str(GROUP), Verb.APPROVE, "1", "7f3a91c2" * 8)
-        telegram.stdin.write(f"{served.url}/telegram/webhook {data}\n".encode())
-        result = json.loads(await telegram.stdout.readline())
+        async with way(api, Path(folder), at_once) as (url, data):
+            telegram.stdin.write(f"{url} {data}\n".encode())
+            result = json.loads(await telegram.stdout.readline())
+            telegram.stdin.close()
         await telegram.wait()
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await receiver.close()
-        await outbox.close()
-        await served.close()
-        await client.aclose()
-        await valkey.stop()
     report(taps, at_once, result)
 
 
@@ -91,6 +178,9 @@ def report(taps: int, at_once: int, told: dict[str, float]) -> None:
     print(f"  stored    {told['stored']:7.0f}/s   200 after p50 {told['p50']:.1f}, p99 {told['p99']:.1f} ms")
     print(f"  answered  {told['answered']:7.0f}/s   bar {BAR}/s: {met}")
     print(f"  one at a time: verdict on the wire p50 {told['one_p50']:.1f}, p99 {told['one_p99']:.1f} ms")
+
+
+MESSAGE = {"message_id": 7, "date": 1, "chat": {"id": GROUP, "type": "supergroup", "title": "acme"}}
 
 
 class Api:
@@ -105,6 +195,8 @@ class Api:
         if request.match_info["method"] == "getMe":
             me = {"id": 1, "is_bot": True, "first_name": "Bench", "username": "bench_bot"}
             return web.json_response({"ok": True, "result": me})
+        if request.match_info["method"] != "answerCallbackQuery":
+            return web.json_response({"ok": True, "result": MESSAGE})
         form = await request.post()
         self.answered[str(form["callback_query_id"])] = perf_counter()
         if len(self.answered) >= self.wanted:
@@ -152,7 +244,6 @@ async def telegram(taps: int, at_once: int) -> None:
         stored = perf_counter() - began
         await api.until(200 + taps)
         answered = perf_counter() - began
-    await served.close()
     result = {
         "stored": taps / stored,
         "answered": taps / answered,
@@ -162,6 +253,8 @@ async def telegram(taps: int, at_once: int) -> None:
         "one_p99": quantiles(alone, n=100)[98] * 1000,
     }
     print(json.dumps(result), flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await served.close()
 
 
 def tap(n: int, person: int, data: str) -> dict[str, object]:
@@ -183,5 +276,9 @@ if __name__ == "__main__":
     options.add_argument("--taps", type=int, default=3000)
     options.add_argument("--at-once", type=int, default=32)
     options.add_argument("--telegram", action="store_true", help=argparse.SUPPRESS)
+    options.add_argument("--door", action="store_true", help="without the desk")
     asked = options.parse_args()
-    asyncio.run((telegram if asked.telegram else program)(asked.taps, asked.at_once))
+    if asked.telegram:
+        asyncio.run(telegram(asked.taps, asked.at_once))
+    else:
+        asyncio.run(program(asked.taps, asked.at_once, door if asked.door else whole))
