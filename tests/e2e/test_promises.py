@@ -81,6 +81,10 @@ async def test_whoever_taps_without_being_entitled_runs_nothing_and_is_told_why(
 # --- 2: a model moves nothing -----------------------------------------------------------------------------
 
 
+OF_THE_CHARTER = ("Restart checkout workers (POST", "Switch to payments fallback (POST")
+"""Whatever a model names: what a card offers is one of these."""
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [("injection", "garbage"), ("out_of_range", "refusal"), ("unauthorized", "rate_limited")],
@@ -92,7 +96,8 @@ async def test_whatever_models_answer_they_write_opinions_alone_and_people_are_a
         models.script(MODEL_A, first)
         models.script(MODEL_B, second)
         card = await breaks(scene)
-        card.says("Restart checkout workers", "Nothing will run without your approval")
+        card.says("Your tap runs exactly this, once", "Nothing will run without your approval")
+        assert any(title in card.text for title in OF_THE_CHARTER)
         card.does_not_say("<script>", "evil.example", "Both models agree", "gremlins")
         await scene.ran_nothing()
         by_models = [entry for entry in await books.entries() if entry.actor["kind"] == "model"]
