@@ -5,6 +5,7 @@ Nothing here survives the sandbox: the supervisor ends when its standard input d
 
 import asyncio
 import json
+import secrets
 import socket
 import sys
 from contextlib import suppress
@@ -18,6 +19,8 @@ from bot.sandbox.loopback import HOST
 
 ROOT = Path(__file__).resolve().parents[2]
 UP_WITHIN_S = 20.0
+PORTS = range(20_000, 32_000)
+"""Below the ports that Linux, macOS and Windows take for outgoing connections."""
 
 type State = dict[str, Any]
 
@@ -36,11 +39,15 @@ class Keys:
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on at this moment.
+
+    Not one that the system hands out: it would give it to the next outgoing connection before we listen.
+    """
+    while True:
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 class Premises:
