@@ -541,6 +541,22 @@ async def test_what_a_busy_process_did_not_send_says_nothing_of_anothers_try(mon
     assert await room.told() == ["Authorized", "ExecutionStarted", "Executed"]
 
 
+async def test_another_process_takes_over_after_until_and_not_before_even_when_it_is_woken():
+    room = await authorized()
+    process, other = await room.process("web.1"), await room.process("web.2")
+    answer = room.receiver.hold()
+    asked = asyncio.create_task(process.executor.do(process.due()[0]))
+    await room.receiver.called(1)
+    await other.ledger.catch_up()
+    [work] = other.due()
+    assert work.at_ms - room.now_ms == 12_000
+    await other.executor.do(work)
+    assert await room.told() == ["Authorized", "ExecutionStarted"]
+    answer.set()
+    await asked
+    assert await room.told() == ["Authorized", "ExecutionStarted", "Executed"]
+
+
 async def test_a_start_that_stood_too_late_is_not_followed_by_a_call():
     room = await authorized()
     process = await room.process("web.1")
