@@ -12,12 +12,12 @@ from bot import settings
 from bot.commands import COMMANDS
 from detectors.policy import Policy
 from handlers.charter import Quorum, parse
+from ledger.__main__ import COMMANDS
 from ledger.diagram import moves
 from ledger.machine import TRANSITIONS, Stage
 from sdk import signature
 from tests.architecture import generated
 from tests.architecture.house import (
-from ledger.__main__ import COMMANDS
     ROOT,
     codes,
     defined_tests,
