@@ -12,7 +12,7 @@ from bot import settings
 from bot.commands import COMMANDS
 from detectors.policy import Policy
 from handlers.charter import Quorum, parse
-from ledger.__main__ import COMMANDS
+from ledger import __main__ as ledger_command
 from ledger.diagram import moves
 from ledger.machine import TRANSITIONS, Stage
 from sdk import signature
@@ -186,7 +186,7 @@ def test_every_command_line_is_one_that_there_is():
     for command in set(re.findall(r"python -m bot (\w+)", shown)):
         assert f'"{command}"' in source, f"python -m bot {command}"
     for command in re.search(r"python -m ledger ([\w|]+)", shown)[1].split("|"):
-        assert command in {known.NAME for known in COMMANDS}
+        assert command in {known.NAME for known in ledger_command.COMMANDS}
 
 
 def test_pictures_are_small():
