@@ -454,8 +454,12 @@ class KeyRotated(Event):
 
 
 class Exported(Event):
+    """Entries were read or taken out: `what` is chat, web, proof, csv, jsonl, pdf or export, `scope` which."""
+
     first_seq: int = 0
     last_seq: int = 0
+    what: str = ""
+    scope: str = ""
     act: Act | None = None
 
 
