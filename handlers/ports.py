@@ -111,6 +111,7 @@ class Call:
     idempotency_key: str
     allow_networks: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
 
 
 @dataclass(frozen=True, slots=True)

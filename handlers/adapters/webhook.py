@@ -87,7 +87,7 @@ async def _body(response: aiohttp.ClientResponse, until: float) -> bytes:
 def _headers(call: Call) -> dict[str, str]:
     return {
         **call.headers,
-        "content-type": "application/json",
+        "content-type": call.content_type,
         "accept-encoding": "identity",
         "user-agent": "Countersign",
         "idempotency-key": call.idempotency_key,
