@@ -210,11 +210,19 @@ class Frontier:
     roots: tuple[bytes, ...] = ()
 
     def append(self, leaf: bytes) -> "Frontier":
-        roots, full = self.roots, self.size
-        while full & 1:
-            roots, leaf = roots[:-1], _node(roots[-1], leaf)
-            full >>= 1
-        return Frontier(self.size + 1, (*roots, leaf))
+        return self.extend((leaf,))
+
+    def extend(self, leaves: Iterable[bytes]) -> "Frontier":
+        """The tree with these leaves after its own."""
+        size, roots = self.size, list(self.roots)
+        for leaf in leaves:
+            node, full = leaf, size
+            while full & 1:
+                node = _node(roots.pop(), node)
+                full >>= 1
+            roots.append(node)
+            size += 1
+        return Frontier(size, tuple(roots))
 
     def root(self) -> bytes:
         if not self.roots:

@@ -424,8 +424,11 @@ class MaintenanceDeclared(Event):
 
 
 class Started(Event):
+    """`signer` is the public key with which this process signs, empty if it has none."""
+
     version: str = ""
     durability: str = ""
+    signer: str = ""
 
 
 class Stopped(Event):
@@ -450,7 +453,11 @@ class Reconciled(Event):
 
 
 class KeyRotated(Event):
+    """From here on *new* signs, and *old* no more: vkeys. `key_id` is the new one's."""
+
     key_id: str = ""
+    old: str = ""
+    new: str = ""
 
 
 class Exported(Event):

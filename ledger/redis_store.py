@@ -2,7 +2,8 @@
 
 * `led:{acme}:log:00000` is a LIST of `"<64 hex leaf hash> <canonical json>"`, 65,536 entries a segment. A
   LIST, not a STREAM: a client that is allowed only XADD can still truncate with MAXLEN.
-* `led:{acme}:ckpt` is the latest checkpoint, `led:{acme}:texts` charter and policy texts by digest,
+* `led:{acme}:ckpt` is the latest signed checkpoint, `led:{acme}:ckpts` (a LIST) those of the rotations of the
+  key: whoever reads one verifies it. `led:{acme}:texts` charter and policy texts by digest,
   `led:{acme}:vault` what people typed, by commitment. One hash tag a tenant, so that one node has all of it.
 * `ledger_append` compares length and head, then pushes all entries and sets the checkpoint, or returns what
   was missed. Hashing is done here: Lua has no SHA-256. All checks come before the first write.
@@ -48,7 +49,8 @@ local function append(keys, args)
   local at = seq % size
   local length = redis.call('LLEN', keys[3])
   if length > at then
-    return {'CONFLICT', redis.call('LRANGE', keys[3], at, at + tonumber(args[4]) - 1)}
+    local missed = redis.call('LRANGE', keys[3], at, at + tonumber(args[4]) - 1)
+    return {'CONFLICT', missed, redis.call('GET', keys[1]) or ''}
   end
   if length < at or (at == 0 and seq > 0 and redis.call('LLEN', keys[2]) ~= size) then
     return {'SEALED', 'it is shorter than the ' .. seq .. ' entries that it had.'}
@@ -140,18 +142,20 @@ class RedisStore:
     async def close(self) -> None:
         await self._redis.aclose()
 
-    async def append(self, tenant: str, entries: Sequence[Entry], expected: Head) -> Conflict | None:
+    async def append(
+        self, tenant: str, entries: Sequence[Entry], expected: Head, note: str = ""
+    ) -> Conflict | None:
         check_batch(tenant, entries, expected)
         keys = self._append_keys(tenant, expected.seq, len(entries))
-        fixed = (expected.seq, expected.hash, self._size, MOST_MISSED, CHANNEL, tenant, "")
+        fixed = (expected.seq, expected.hash, self._size, MOST_MISSED, CHANNEL, tenant, note)
         answer = await self._confirmed(
             "FCALL", "ledger_append", len(keys), *keys, *fixed, *map(_element, entries)
         )
         match answer:
             case [b"OK"]:
                 return None
-            case [b"CONFLICT", [*elements]]:
-                return Conflict(_chained(expected, elements))
+            case [b"CONFLICT", [*elements], signed]:
+                return Conflict(_chained(expected, elements), _note(signed))
             case [b"SEALED", reason]:
                 raise Sealed(reason.decode())
         raise StoreDown(f"ledger_append answered {answer!r:.80}.")
@@ -196,6 +200,15 @@ class RedisStore:
         if (entry.seq - 1) // self._size != segment:
             raise Sealed(f"entry {entry.seq} stands in segment {segment}.")
         return entry
+
+    async def note(self, tenant: str) -> str:
+        return _note(await self._call("GET", _key(tenant, "ckpt")))
+
+    async def keep_note(self, tenant: str, note: str) -> None:
+        await self._confirmed("RPUSH", _key(tenant, "ckpts"), note)
+
+    async def kept_notes(self, tenant: str) -> list[str]:
+        return list(map(_note, await self._call("LRANGE", _key(tenant, "ckpts"), 0, -1)))
 
     async def _confirmed(self, *command: bytes | str | int) -> Any:
         """As `_call`; where there are replicas, the reply counts once one of them has caught up."""
@@ -392,6 +405,11 @@ def _pairs(answer: object) -> dict[str, str]:
         case _:
             items = []
     return {name.decode(): value.decode() for name, value in items if isinstance(value, bytes)}
+
+
+def _note(value: bytes | None) -> str:
+    """A note as text. What is no UTF-8 is no note of ours, and is shown to whoever reads notes."""
+    return (value or b"").decode(errors="replace")
 
 
 def _text(value: bytes | None) -> str | None:

@@ -12,7 +12,7 @@ The contract of `append`: *a durably assigned sequence number, or an error.*
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -35,9 +35,11 @@ class Sealed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Somebody was faster. *missed* is what stands after the expected head, in order, at most 512."""
+    """Somebody was faster. *missed* is what stands after the expected head, in order, at most 512; *note*
+    is what signs the log as it is now, where that is known."""
 
     missed: list[Entry]
+    note: str = field(default="", compare=False)
 
 
 class Durability(StrEnum):
@@ -67,8 +69,12 @@ _SENTENCES = {
 
 
 class Store(Protocol):
-    async def append(self, tenant: str, entries: Sequence[Entry], expected: Head) -> Conflict | None:
+    async def append(
+        self, tenant: str, entries: Sequence[Entry], expected: Head, note: str = ""
+    ) -> Conflict | None:
         """Append *entries* directly after *expected*: None once they are durable, or what was missed.
+
+        In the same step *note* becomes the log's newest, unless it is empty.
 
         Raises BrokenChain, before anything has happened, if they do not follow *expected* or are another
         tenant's; Sealed if the log never had *expected* where it says; StoreDown if the outcome is unknown.
@@ -79,6 +85,15 @@ class Store(Protocol):
 
     async def head(self, tenant: str) -> Head:
         """Where the log of *tenant* ends now; GENESIS if it has none."""
+
+    async def note(self, tenant: str) -> str:
+        """The newest signed note of the log; empty if it has none."""
+
+    async def keep_note(self, tenant: str, note: str) -> None:
+        """Keep *note*, of a rotation of the key, for as long as the log."""
+
+    async def kept_notes(self, tenant: str) -> list[str]:
+        """The notes that were kept, oldest first."""
 
     async def durability(self) -> Durability:
         """How well an appended entry is kept."""
@@ -122,19 +137,24 @@ class MemoryStore:
 
     def __init__(self, durability: Durability = Durability.DURABLE) -> None:
         self._logs: defaultdict[str, list[Entry]] = defaultdict(list)
+        self._notes: defaultdict[str, str] = defaultdict(str)
+        self._kept: defaultdict[str, list[str]] = defaultdict(list)
         self._texts: dict[tuple[str, str], str] = {}
         self._vault: dict[tuple[str, str], str] = {}
         self._listeners: set[asyncio.Queue[str]] = set()
         self._durability = durability
 
-    async def append(self, tenant: str, entries: Sequence[Entry], expected: Head) -> Conflict | None:
+    async def append(
+        self, tenant: str, entries: Sequence[Entry], expected: Head, note: str = ""
+    ) -> Conflict | None:
         check_batch(tenant, entries, expected)
         log = self._logs[tenant]
         if expected != _head_at(log, expected.seq):
             raise Sealed(f"it has no entry {expected.seq} with the hash {expected.hash[:16]}…")
         if len(log) > expected.seq:
-            return Conflict(log[expected.seq : expected.seq + MOST_MISSED])
+            return Conflict(log[expected.seq : expected.seq + MOST_MISSED], self._notes[tenant])
         log.extend(entries)
+        self._notes[tenant] = note or self._notes[tenant]
         for listener in self._listeners:
             listener.put_nowait(tenant)
         return None
@@ -145,6 +165,15 @@ class MemoryStore:
     async def head(self, tenant: str) -> Head:
         log = self._logs[tenant]
         return log[-1].head if log else GENESIS
+
+    async def note(self, tenant: str) -> str:
+        return self._notes[tenant]
+
+    async def keep_note(self, tenant: str, note: str) -> None:
+        self._kept[tenant].append(note)
+
+    async def kept_notes(self, tenant: str) -> list[str]:
+        return list(self._kept[tenant])
 
     async def durability(self) -> Durability:
         return self._durability

@@ -132,11 +132,13 @@ class Disk:
     def __getattr__(self, name: str):
         return getattr(self.store, name)
 
-    async def append(self, tenant: str, entries: Sequence[Entry], expected: Head) -> Conflict | None:
+    async def append(
+        self, tenant: str, entries: Sequence[Entry], expected: Head, note: str = ""
+    ) -> Conflict | None:
         await self.life.step()
         if self.away:
             raise StoreDown
-        answer = await self.store.append(tenant, entries, expected)
+        answer = await self.store.append(tenant, entries, expected, note)
         await self.life.step()
         return answer
 

@@ -208,12 +208,14 @@ class Kept:
 
 
 class Disk(Kept):
-    async def append(self, tenant: str, entries: list[Entry], expected: Head) -> Conflict | None:
+    async def append(
+        self, tenant: str, entries: list[Entry], expected: Head, note: str = ""
+    ) -> Conflict | None:
         await self.life.step()
         if self.weather.slow_s:
             await asyncio.sleep(self.weather.slow_s)
         self.weather.reach()
-        answer = await self.kept.append(tenant, entries, expected)
+        answer = await self.kept.append(tenant, entries, expected, note)
         await self.life.step()
         if self.weather.deaf:
             raise StoreDown("The reply was lost.")

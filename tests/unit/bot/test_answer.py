@@ -254,10 +254,10 @@ async def test_a_refusal_that_the_ledger_did_not_take_is_recorded_the_next_time(
     class Shaky(MemoryStore):
         away = False
 
-        async def append(self, tenant, entries, expected):
+        async def append(self, tenant, entries, expected, note=""):
             if self.away:
                 raise StoreDown
-            return await super().append(tenant, entries, expected)
+            return await super().append(tenant, entries, expected, note)
 
         async def read(self, tenant, after, limit):
             if self.away:

@@ -288,10 +288,10 @@ async def test_the_page_is_small_private_and_without_script():
 class Failing(MemoryStore):
     away = False
 
-    async def append(self, tenant, entries, expected):
+    async def append(self, tenant, entries, expected, note=""):
         if self.away:
             raise StoreDown("Redis does not answer.")
-        return await super().append(tenant, entries, expected)
+        return await super().append(tenant, entries, expected, note)
 
     async def read(self, tenant, after, limit):
         if self.away:
