@@ -28,6 +28,8 @@ from pydantic import (
 from detectors.policy import BadOverride, Policy
 from ledger.chain import canonical
 from ledger.events import Cause
+from ledger.terms import Quorum as Quorum
+from ledger.terms import request_digest
 
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000}
 _NAME = r"^[a-z][a-z0-9_]{0,31}$"
@@ -69,36 +71,6 @@ Duration = Annotated[int, BeforeValidator(_duration)]
 
 class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-@dataclass(frozen=True, slots=True)
-class Quorum:
-    """Who must agree, such as "2 dev or 1 admin": alternatives of (how many, of which role)."""
-
-    alternatives: tuple[tuple[int, str], ...]
-
-    @classmethod
-    def parse(cls, text: str) -> "Quorum":
-        """Raises ValueError. An empty text is nobody."""
-        if not text.strip():
-            return cls(())
-        parts = [re.fullmatch(r"([1-9])\s+([a-z][a-z0-9_]*)", part.strip()) for part in text.split(" or ")]
-        if not all(parts):
-            raise ValueError(f'{text!r} is no quorum. Write "1 oncall" or "2 dev or 1 admin"')
-        return cls(tuple((int(part[1]), part[2]) for part in parts if part))
-
-    def admits(self, roles: Collection[str]) -> bool:
-        """Whether a person of these roles may vote."""
-        return any(role in roles for _, role in self.alternatives)
-
-    def met_by(self, voters: Iterable[Collection[str]]) -> bool:
-        """Whether these voters, each given by their roles, are enough. One person counts once."""
-        present = list(voters)
-        return any(sum(role in roles for roles in present) >= need for need, role in self.alternatives)
-
-    def needs(self) -> int:
-        """The fewest votes that can be enough; 0 where nobody may approve."""
-        return min((need for need, _ in self.alternatives), default=0)
 
 
 class Tenant(Strict):
@@ -190,8 +162,7 @@ class Action(Strict):
 
     def digest(self, service: str) -> str:
         """What exactly an approval of this action covers."""
-        bound = {"service": service, "action": self.id, "method": "POST", "url": self.webhook}
-        return sha256(canonical(bound)).hexdigest()
+        return request_digest(service, self.id, self.webhook)
 
 
 class Service(Strict):

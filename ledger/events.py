@@ -280,12 +280,15 @@ class Withdrawn(Event):
 
 
 class Authorized(Event):
+    """`card_digest` is the SHA-256 of the text that the last approver had before them; empty if not known."""
+
     option: str
     theory: str = ""
     cause: Cause = Cause.UNKNOWN
     action: str
     digest: str = ""
     voters: tuple[str, ...] = ()
+    card_digest: str = ""
     act: Act | None = None
 
 
@@ -436,20 +439,35 @@ class Stopped(Event):
 
 
 class Watched(Event):
+    """Polls of the hour up to now by this process, and how far its clock is ahead of `clock`, if of any."""
+
     due: int = 0
     made: int = 0
     missed: int = 0
     clock_offset_ms: int = 0
+    since_ms: int = 0
+    clock: str = ""
 
 
 class LedgerChecked(Event):
+    """All entries up to `checked_seq` were read again. Not intact: `bad_seq` is the first bad one."""
+
     checked_seq: int = 0
     intact: bool = True
+    bad_seq: int = 0
+    root: str = ""
 
 
 class Reconciled(Event):
+    """What the books said. The figures from `from_ms` on are what it takes to say it again."""
+
     digest: str = ""
     exceptions: int = 0
+    balanced: bool = True
+    from_ms: int = 0
+    to_ms: int = 0
+    until_ms: int = 0
+    last_seq: int = 0
 
 
 class KeyRotated(Event):

@@ -171,6 +171,9 @@ REFERS: Mapping[type[Event], type[Event]] = {
 }
 """What an entry's `ref` must name: the newest entry of that kind in its incident."""
 
+VOTES: frozenset[type[Event]] = frozenset({ev.Approved, ev.Authorized})
+"""These name an option of the request, and are refused from its deadline on."""
+
 OUTCOMES: frozenset[type[Event]] = frozenset({ev.Executed, ev.WebhookFailed, ev.StoodDown, ev.OutcomeUnknown})
 """Every authorization meets exactly one of these."""
 
@@ -353,23 +356,41 @@ def _check_reference(incident: Incident, event: Event, at_ms: int) -> None:
 
 
 def _check_request(request: ev.Validated, event: Event, at_ms: int) -> None:
-    late = at_ms >= request.deadline_ms
-    if isinstance(event, ev.Authorized | ev.Approved) and late:
-        raise BadReference("the request's deadline has passed")
-    if isinstance(event, ev.Expired) and not late:
-        raise BadReference("the request's deadline has not passed yet")
-    if isinstance(event, ev.Authorized | ev.Approved) and all(o.key != event.option for o in request.options):
-        raise BadReference(f"the request has no option {event.option!r}")
+    option = event.option if isinstance(event, ev.Authorized | ev.Approved) else ""
+    why = objection_to_answer(
+        type(event), option, (one.key for one in request.options), at_ms, request.deadline_ms
+    )
+    if why:
+        raise BadReference(why)
 
 
 def _check_attempt(incident: Incident, event: ev.ExecutionStarted) -> None:
     authorized = incident.last(ev.Authorized)
     since = authorized.seq if authorized else 0
     made = sum(1 for fact, _ in incident.every(ev.ExecutionStarted) if fact.seq > since)
-    if event.attempt != made + 1 or event.attempt > MOST_ATTEMPTS:
-        raise BadReference(
-            f"attempt {event.attempt} cannot follow {made} attempts; {MOST_ATTEMPTS} is the most"
-        )
+    if why := objection_to_attempt(event.attempt, made):
+        raise BadReference(why)
+
+
+def objection_to_answer(
+    kind: type[Event], option: str, options: Iterable[str], at_ms: int, deadline_ms: int
+) -> str:
+    """Why an answer of this *kind* to a request may not stand, or an empty text."""
+    late = at_ms >= deadline_ms
+    if kind is ev.Expired:
+        return "" if late else "the request's deadline has not passed yet"
+    if kind not in VOTES:
+        return ""
+    if late:
+        return "the request's deadline has passed"
+    return "" if option in options else f"the request has no option {option!r}"
+
+
+def objection_to_attempt(attempt: int, made: int) -> str:
+    """Why a try of this number may not begin after *made* others, or an empty text."""
+    if attempt == made + 1 and attempt <= MOST_ATTEMPTS:
+        return ""
+    return f"attempt {attempt} cannot follow {made} attempts; {MOST_ATTEMPTS} is the most"
 
 
 def unsettled(incidents: Iterable[Incident]) -> list[tuple[Incident, Fact]]:
