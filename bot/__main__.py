@@ -4,6 +4,7 @@ python -m bot                      serve: the whole program in one process
 python -m bot init                 from a bot token and a health address to your own phone
 python -m bot release              what must be so before a release serves
 python -m bot doctor               what is well, what is not, and what to do about it
+python -m bot sink                 what the keeper of the copy off the box must be told
 python -m bot charter check FILE   explain every mistake in a charter
 python -m bot templates            make the WhatsApp templates at Twilio
 python -m bot sandbox              everything on this machine, without any account
@@ -19,6 +20,7 @@ from bot.channels.telegram import API
 from bot.channels.whatsapp_templates import make_templates
 from bot.doctor import doctor
 from bot.init import CannotBegin, Wishes, init
+from bot.offbox import told_secret
 from bot.release import release
 from bot.sandbox.command import sandbox
 from bot.serve import serve
@@ -52,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     ready.set_defaults(run=lambda given, env: asyncio.run(release(env, _say)))
     well = commands.add_parser("doctor", help="exit code 0: all well, 1: something is not, 2: unknown")
     well.set_defaults(run=lambda given, env: asyncio.run(doctor(env, _say)))
+    copy = commands.add_parser("sink", help="print the secret for the keeper of the copy off the box")
+    copy.set_defaults(run=lambda given, env: _sink(env))
     templates = commands.add_parser("templates", help="make the WhatsApp templates at Twilio, for approval")
     templates.set_defaults(run=lambda given, env: asyncio.run(make_templates(read(env).twilio, print)))
     box = commands.add_parser("sandbox", help="the outside world on this machine, with a phone on a web page")
@@ -107,6 +111,18 @@ def _ask(question: str) -> str:
 def _sandbox(given: argparse.Namespace) -> int:
     """Told by the process's environment alone: the keys of the real thing in `.env` are not for it."""
     return sandbox(given.play, as_json=given.json, environment=process_environment())
+
+
+def _sink(env: Mapping[str, str]) -> int:
+    """Nothing but the secret on standard output, so that it can go into a file."""
+    settings = read(env)
+    where = settings.ledger_sink_url or "nowhere yet: set LEDGER_SINK_URL"
+    print(
+        f"Batches are posted to {where}. Their keeper: python -m ledger keep --secret-file FILE …",
+        file=sys.stderr,
+    )
+    print(told_secret(settings.alert_secret))
+    return 0
 
 
 def _check(given: argparse.Namespace, env: Mapping[str, str]) -> int:

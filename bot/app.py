@@ -80,6 +80,8 @@ class Conditions(Collector):
             "unsettled_authorizations": "Authorizations without an outcome yet",
             "polls_made": "Polls made by this process",
             "polls_missed": "Polls that brought nothing",
+            "offbox_lag_entries": "Entries that the copy off the box does not have yet",
+            "offbox_lag_seconds": "How long it has been behind",
             "mode": "0 NORMAL, 1 DEGRADED, 2 EMERGENCY",
         }
         families = {
@@ -101,5 +103,7 @@ def _measured(one: Condition) -> dict[str, float]:
         "unsettled_authorizations": sum(i.stage in IN_DEBT for i in view.open()),
         "polls_made": one.poller.made,
         "polls_missed": one.poller.missed,
+        "offbox_lag_entries": one.lag.entries,
+        "offbox_lag_seconds": one.lag.seconds,
         "mode": list(Mode).index(one.mode),
     }

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bot.adoption import Adoption
+from bot.offbox import Lag, OffBox
 from bot.outbox import Outbox
 from bot.room import Room
 from detectors.mode import Mode, mode
@@ -24,6 +25,7 @@ class Condition:
     asks_models: bool
     outbox: Outbox
     charter_mistake: str = ""
+    offbox: OffBox | None = None
 
     @property
     def mode(self) -> Mode:
@@ -35,12 +37,18 @@ class Condition:
         )
         return mode(redis_ok=not ledger.away_since_ms, sends_ok=not self.outbox.failing, polls_ok=polls_ok)
 
+    @property
+    def lag(self) -> Lag:
+        """How far the copy off the box is behind; none where there is no copy."""
+        return self.offbox.lag() if self.offbox else Lag(0)
+
     def lines(self) -> Sequence[str]:
         """One line each: mode and ledger, what is in force, models, services, a pause."""
         room = self.room
         found = [f"{self.mode}. {self._ledger()}", self._rules()]
         if not self.asks_models:
             found.append("No model is asked: policy names the action (ANTHROPIC_API_KEY is not set).")
+        found += [self.offbox.lag().sentence] if self.offbox else []
         found += self._services()
         found += self._unreached()
         if room.ledger.view.is_paused(room.now_ms()):

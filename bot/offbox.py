@@ -7,11 +7,13 @@
 4. No append waits for any of this.
 """
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from bot.room import Room
+from bot.tokens import derived
 from handlers.adapters.sink import Told
 from handlers.ports import PortError
 from handlers.reconciler import Work
@@ -20,6 +22,16 @@ from ledger.offbox import MOST_ENTRIES, Batch
 from ledger.redis_store import Commands
 from ledger.store import StoreDown
 from ledger.view import View, epoch_ms
+
+
+def sink_key(alert_secret: bytes) -> bytes:
+    """What batches are signed with. It outlives a new LEDGER_KEY."""
+    return derived(alert_secret, b"countersign/sink/1")
+
+
+def told_secret(alert_secret: bytes) -> str:
+    """The same as its keeper is told it: `whsec_…`."""
+    return "whsec_" + base64.b64encode(sink_key(alert_secret)).decode()
 
 
 class Sink(Protocol):
@@ -100,7 +112,7 @@ class OffBox:
 
     async def refresh(self) -> None:
         """Learn what the process that does this work has written down. Raises StoreDown."""
-        if not self._busy:
+        if not self._busy:  # then it is this process, and knows better
             self._moved(await self._cursor.load(self._room.tenant))
 
     async def _copy(self) -> None:

@@ -33,6 +33,7 @@ from bot.lasting import Part, lasting
 from bot.lease import Lease
 from bot.letters import TEMPLATES
 from bot.notify import Notify, RedisShown
+from bot.offbox import OffBox, RedisCursor, sink_key
 from bot.opening import Building, find_rules, open_rooms
 from bot.outbox import Outbox
 from bot.pages import Invitations, Pages
@@ -46,6 +47,7 @@ from bot.tokens import RedisCodes, Tokens
 from bot.work import Tools, Work, tenant_work
 from handlers.adapters.anthropic import Claude
 from handlers.adapters.health import HttpHealth
+from handlers.adapters.sink import HttpSink
 from handlers.adapters.webhook import HttpWebhook
 from handlers.charter import Person
 from handlers.detect import Detect
@@ -225,6 +227,7 @@ class _Program:
             outbox=self.outbox,
             looks=asyncio.Semaphore(LOOKS_AT_ONCE),
             interval_s=self.settings.loop_interval_s,
+            copied=self._copied,
         )
         for room in self.house.rooms.values():
             lease = Lease(self.redis, self.clock, room.tenant, self.process)
@@ -254,6 +257,10 @@ class _Program:
             self.process,
             lambda charter, view, name: room.reach(name),
         )
+
+    def _copied(self, room: Room) -> OffBox | None:
+        url, secret = self.settings.ledger_sink_url, sink_key(self.settings.alert_secret)
+        return OffBox(room, HttpSink(url, secret), RedisCursor(self.redis)) if url else None
 
     def _models(self) -> dict[str, Model]:
         council = self.settings.council
@@ -335,6 +342,10 @@ class _Program:
     async def _sweep(self) -> None:
         """Once a second: what makes wake-ups unnecessary."""
         while True:
+            for one in self.work:
+                if one.condition.offbox and not one.lease.held:
+                    with suppress(StoreDown):
+                        await one.condition.offbox.refresh()
             for room in self.house.rooms.values():
                 await room.ledger.sweep()
                 with suppress(StoreDown):

@@ -61,6 +61,7 @@ class Settings:
     redis_deploy_url: str = ""
     redis_tls_verify: str = "full"
     durability_declared: bool = False
+    ledger_sink_url: str = ""
     public_base_url: str = ""
     telegram: Telegram | None = None
     twilio: Twilio | None = None
@@ -163,6 +164,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         redis_deploy_url=reader.text("REDIS_DEPLOY_URL"),
         redis_tls_verify=reader.choice("REDIS_TLS_VERIFY", "full", ("full", "none", "ca:")),
         durability_declared=reader.text("LEDGER_DURABILITY").lower() == "declared",
+        ledger_sink_url=reader.address("LEDGER_SINK_URL"),
         public_base_url=base,
         telegram=_telegram(reader),
         twilio=_twilio(reader, environment),

@@ -2,13 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bot.adoption import Adoption
 from bot.condition import Condition
 from bot.lease import Lease
 from bot.notify import Notify
+from bot.offbox import OffBox
 from bot.outbox import Outbox
 from bot.room import Room
 from bot.state import RedisStates
@@ -20,7 +21,7 @@ from handlers.expire import Expire
 from handlers.poll import Poller
 from handlers.ports import Health, Model, Secrets, Webhook
 from handlers.propose import Propose, Validate
-from handlers.reconciler import Loop
+from handlers.reconciler import Loop, Reconciler
 from handlers.verify import Verifier
 from ledger.clock import Clock
 
@@ -40,6 +41,8 @@ class Tools:
     outbox: Outbox
     looks: asyncio.Semaphore
     interval_s: float
+    copied: Callable[[Room], OffBox | None] = lambda room: None
+    """What keeps the copy off the box of a room, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,8 @@ def tenant_work(room: Room, tools: Tools, detect: Detect, notify: Notify, lease:
         tools.interval_s,
         tools.looks,
     )
-    reconcilers = (
+    offbox = tools.copied(room)
+    reconcilers: tuple[Reconciler, ...] = (
         notify,
         Diagnose(ledger, rules, tools.models, tools.clock),
         Propose(ledger, rules, tools.models, tools.process),
@@ -85,6 +89,9 @@ def tenant_work(room: Room, tools: Tools, detect: Detect, notify: Notify, lease:
         Escalate(ledger, rules),
         Executor(ledger, rules, detect, tools.secrets, tools.webhook, tools.clock, tools.process),
         Verifier(ledger, rules, detect),
+        *([offbox] if offbox else []),
     )
-    condition = Condition(room, detect, poller, tools.adoption, bool(tools.models), tools.outbox)
+    condition = Condition(
+        room, detect, poller, tools.adoption, bool(tools.models), tools.outbox, offbox=offbox
+    )
     return Work(room, condition, Loop(ledger, reconcilers, tools.clock), poller, lease)

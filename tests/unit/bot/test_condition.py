@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from bot.adoption import Adoption
 from bot.app import Conditions
 from bot.condition import Condition
+from bot.offbox import OffBox
 from bot.outbox import Outbox
 from bot.ports import Address, Answer, SendError
 from detectors.mode import Mode
@@ -124,3 +125,16 @@ async def test_metrics_are_what_the_condition_is():
     assert found["countersign_open_incidents"] == 1
     assert found["countersign_ledger_may_act"] == 1
     assert found["countersign_ledger_entries"] == 2
+
+
+async def test_the_copy_off_the_box_has_its_line_and_its_figures():
+    acme = await tenant()
+    here = condition(acme)
+    assert not any("Off the box" in line for line in here.lines())
+    here.offbox = OffBox(acme.room, None, None)
+    here.offbox.due(acme.room.ledger.view, acme.room.now_ms())
+    acme.clock.advance(90)
+    assert "⚠️ Off the box: 1 entry behind for 90 s." in here.lines()
+    measured = {family.name: family.samples[0].value for family in Conditions([here]).collect()}
+    assert measured["countersign_offbox_lag_entries"] == 1
+    assert measured["countersign_offbox_lag_seconds"] == 90
