@@ -15,7 +15,7 @@ from bot.words import cap, foreign, hm, hms, plain
 from handlers.charter import Person, Quorum
 from ledger import events as ev
 from ledger.chain import Entry
-from ledger.events import Actor
+from ledger.events import Act, Actor
 from ledger.ledger import Decide, Refusal
 from ledger.machine import CLOSED, Incident, Stage
 from ledger.view import epoch_ms
@@ -23,7 +23,7 @@ from ledger.view import epoch_ms
 S = Stage
 Handle = Callable[["Desk", Room, Person, Incident, Tap], Awaitable[Answer]]
 Post = Callable[[Room, Person, Answer], Awaitable[bool]]
-Audit = Callable[[Room, Person, Incident], Awaitable[Answer]]
+Audit = Callable[[Room, Person, Incident, Act], Awaitable[Answer]]
 
 LEDGER_SAYS: Mapping[str, Callable[[], str]] = {
     "ledger_away": phrases.ledger_away,
@@ -319,7 +319,7 @@ class Desk:
         )
 
     async def audit(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
-        return await self._audit(room, person, incident)
+        return await self._audit(room, person, incident, tap.act)
 
     @staticmethod
     def _name(room: Room, person: str) -> str:

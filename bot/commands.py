@@ -8,10 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from html import escape
 
-from bot import auditing, phrases
+from bot import phrases
 from bot.adoption import Adoption
 from bot.answer import Desk
+from bot.auditing import Auditing
 from bot.conversation import Conversations, Key
+from bot.errands import Errands
+from bot.order import Order, person_named
 from bot.pages import Invitations
 from bot.ports import Answer, Said, Tap, Verb
 from bot.room import House, Room
@@ -47,28 +50,6 @@ STAGE_WORDS: Mapping[Stage, str] = {
 MOST_LISTED = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A command as it was typed, by whom, and where."""
-
-    room: Room
-    person: Person
-    said: Said
-    words: str
-
-    @property
-    def zone(self) -> str:
-        return str(self.room.zone(self.person))
-
-    @property
-    def first(self) -> str:
-        return self.words.split(maxsplit=1)[0] if self.words else ""
-
-    @property
-    def rest(self) -> str:
-        return self.words[len(self.first) :].strip()
-
-
 class Commands:
     """The desk for typed words. *condition* tells how the program itself is, in lines for /status.
 
@@ -84,6 +65,7 @@ class Commands:
         conversations: Conversations,
         condition: Callable[[Room], Sequence[str]],
         invitations: Invitations | None = None,
+        auditing: Auditing | None = None,
     ) -> None:
         self._house = house
         self._desk = desk
@@ -92,6 +74,7 @@ class Commands:
         self._conversations = conversations
         self._condition = condition
         self._invitations = invitations
+        self._auditing = auditing or Auditing(Errands(_nowhere))
 
     async def tapped(self, tenant: str, tap: Tap) -> Answer:
         """Answer a tap. *tenant* is empty where nobody knows whose it is."""
@@ -136,16 +119,16 @@ class Commands:
         """Words without a command: a reason that was asked for, or RUN 4812 and NO 4812."""
         head = order.first.upper()
         if head in {"RUN", "A", "APPROVE"} and order.rest:
-            return await self.approve(_with(order, order.rest))
+            return await self.approve(order.with_words(order.rest))
         if head in {"NO", "D", "DENY"} and order.rest:
-            return await self.deny(_with(order, order.rest))
+            return await self.deny(order.with_words(order.rest))
         key = Key(order.room.tenant, order.said.channel, order.said.vendor_id)
         step = await self._conversations.feed(key, order.words)
         if step is None:
             return Answer("Send status, audit or help.") if order.said.private else None
         if not step.done:
             return Answer(step.say)
-        return await self._note(_with(order, step.data["reason"]), step.data["incident"])
+        return await self._note(order.with_words(step.data["reason"]), step.data["incident"])
 
     async def _ask_why(self, room: Room, tap: Tap, answer: Answer) -> Answer:
         """After Deny, the next words of that person are the reason."""
@@ -207,15 +190,10 @@ class Commands:
         found = self._pick(order)
         if found is None:
             return Answer("I know no such incident. /incidents lists them.")
-        return await auditing.incident(order.room, found, order.zone)
+        return await self._auditing.incident(order.room, order.person, found, order.said.act)
 
     async def audit(self, order: Order) -> Answer:
-        found = order.room.ledger.view.incidents.get(order.first)
-        if order.first and found is None and order.first != "verify":
-            return Answer("I know no such incident. /incidents lists them; /audit alone shows today.")
-        if found:
-            return await auditing.incident(order.room, found, order.zone)
-        return await auditing.today(order.room, order.zone)
+        return await self._auditing.audit(order)
 
     async def approve(self, order: Order) -> Answer:
         """`/approve 4812`; in private, without a code: what is asked, as links."""
@@ -336,7 +314,7 @@ COMMANDS: Mapping[str, Command] = {
     "status": Command("how everything is, and how I am", Commands.status),
     "incidents": Command("what is open, and the newest closed", Commands.incidents),
     "incident": Command("one incident: /incident checkout-3", Commands.incident),
-    "audit": Command("the ledger of today, or /audit checkout-3", Commands.audit),
+    "audit": Command("the ledger: today, checkout-3, verify, receipt, export", Commands.audit),
     "approve": Command("approve by the card's code: /approve 4812", Commands.approve),
     "deny": Command("deny by the card's code: /deny 4812 reason", Commands.deny),
     "ask": Command("ask again, with fresh numbers", Commands.ask),
@@ -352,12 +330,6 @@ COMMANDS: Mapping[str, Command] = {
 }
 
 
-def person_named(room: Room, words: str) -> Person | None:
-    """The person whose charter id or name *words* is."""
-    wanted = words.split(maxsplit=1)[0].lower() if words else ""
-    return next((p for p in room.people.people if wanted in {p.id, p.name.lower()}), None)
-
-
 def _parse(said: Said) -> tuple[str, str]:
     """The command and its words; an empty command for free words. WhatsApp knows bare words too."""
     head, _, words = said.text.strip().partition(" ")
@@ -369,8 +341,8 @@ def _parse(said: Said) -> tuple[str, str]:
     return "", said.text.strip()
 
 
-def _with(order: Order, words: str) -> Order:
-    return replace(order, words=words)
+async def _nowhere(room: Room, person: Person, answer: Answer) -> bool:
+    return False
 
 
 def _tap(order: Order, verb: Verb, anchor: str, option: str = "", words: str = "") -> Tap:

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import partial
 
 from bot.ports import Address, Answer, Card, Channel, SendError
 from ledger.clock import Clock
@@ -177,15 +178,26 @@ class Outbox:
     async def say(
         self, channel: Channel, tenant: str, to: Address, answer: Answer, *, reply_to: str = ""
     ) -> str:
-        """An answer: at once, whatever waits. It goes on when its caller does not wait any longer."""
+        """An answer: at once, whatever waits. It goes on when its caller does not wait any longer.
 
-        async def act() -> str:
-            return await channel.say(tenant, to, answer, reply_to=reply_to)
-
-        task = asyncio.create_task(self._now(self._chat(to), act), name=f"say-{to.channel}")
+        Its words go first, then each file by itself: what was taken is not sent again because a later one
+        was not.
+        """
+        task = asyncio.create_task(
+            self._answer(channel, tenant, to, answer, reply_to), name=f"say-{to.channel}"
+        )
         self._at_once.add(task)
         task.add_done_callback(self._said)
         return await asyncio.shield(task)
+
+    async def _answer(self, channel: Channel, tenant: str, to: Address, answer: Answer, reply_to: str) -> str:
+        chat, sent = self._chat(to), ""
+        if answer.html or answer.text or answer.rows:
+            sent = await self._now(chat, lambda: channel.say(tenant, to, answer, reply_to=reply_to))
+        for document in answer.documents:
+            hand = partial(channel.hand, tenant, to, document, reply_to=reply_to)
+            sent = await self._now(chat, hand)
+        return sent
 
     async def close(self) -> None:
         """Give up what waits. Its callers are told."""

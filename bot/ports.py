@@ -3,7 +3,7 @@
 A channel is one vertical slice. It sends what it is given and turns what arrives into a `Tap` or a `Said`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -116,6 +116,15 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
+class Document:
+    """A file for whoever asked. *caption* says what it is and carries the receipt of its entry."""
+
+    name: str
+    content: bytes
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What the person is told. At most 200 characters where it answers a tap; *alert* asks for a box."""
 
@@ -124,7 +133,7 @@ class Answer:
     ref: Ref | None = None
     html: str = ""
     rows: tuple[tuple[Button, ...], ...] = ()
-    documents: tuple[tuple[str, bytes], ...] = field(default=())
+    documents: tuple[Document, ...] = ()
 
 
 class SendError(Exception):
@@ -171,6 +180,9 @@ class Channel(Protocol):
 
     async def say(self, tenant: str, to: Address, answer: Answer, *, reply_to: str = "") -> str:
         """Send plain words, an answer to a command for example. Raises SendError."""
+
+    async def hand(self, tenant: str, to: Address, document: Document, *, reply_to: str = "") -> str:
+        """Send a file, in one message of its own. Raises SendError, permanent where files cannot go."""
 
 
 class Desk(Protocol):

@@ -15,10 +15,11 @@ from importlib import metadata
 
 from aiohttp import web
 
-from bot import auditing
 from bot.adoption import Adoption
 from bot.answer import Desk
 from bot.app import KEEPALIVE_S, Route, application
+from bot.auditing import Auditing
+from bot.auditing_ways import Ways
 from bot.channels.telegram import TelegramChannel, TelegramReceiver, build_application, builder
 from bot.channels.twilio_api import TwilioApi
 from bot.channels.whatsapp import WhatsAppChannel
@@ -28,6 +29,7 @@ from bot.channels.whatsapp_receiver import Missed, StatusReceiver, WhatsAppRecei
 from bot.channels.whatsapp_templates import variable
 from bot.commands import COMMANDS, Commands
 from bot.conversation import RedisConversations
+from bot.errands import Errands
 from bot.ingress import Inbox, Receiver, TelegramDoor
 from bot.lasting import Part, lasting
 from bot.lease import Lease
@@ -43,7 +45,7 @@ from bot.reload import Reload
 from bot.room import House, Room
 from bot.settings import Settings, Telegram, Twilio
 from bot.state import EnvironmentSecrets, RedisAsked, RedisLinkCodes, RedisLinks, RedisStates
-from bot.tokens import RedisCodes, Tokens
+from bot.tokens import Passes, RedisCodes, Tokens
 from bot.work import Tools, Work, tenant_work
 from handlers.adapters.anthropic import Claude
 from handlers.adapters.health import HttpHealth
@@ -58,7 +60,6 @@ from ledger.clock import WallClock
 from ledger.embedded import EmbeddedValkey
 from ledger.events import Actor, Reading
 from ledger.ledger import Refusal
-from ledger.machine import Incident
 from ledger.redis_store import Commands as Redis
 from ledger.redis_store import RedisStore, commands, connect
 from ledger.store import Durability, StoreDown
@@ -142,7 +143,11 @@ class _Program:
         self.house = House(await open_rooms(building))
         for tenant in self.house.rooms:
             await self.shown.refresh(tenant)
-        desk = Desk(self.house.rooms, self.process, self._post, self._audit)
+        base, errands = self.settings.public_base_url, Errands(self._post)
+        stack.push_async_callback(errands.close)
+        passes = Passes(self.settings.alert_secret, self.clock)
+        auditing = Auditing(errands, Ways(passes, base) if base else None)
+        desk = Desk(self.house.rooms, self.process, self._post, auditing.incident)
         self.commands = Commands(
             self.house,
             desk,
@@ -150,9 +155,8 @@ class _Program:
             self.codes,
             RedisConversations(self.redis),
             self._condition,
-            Invitations(self.tokens, self.settings.public_base_url)
-            if self.settings.public_base_url
-            else None,
+            Invitations(self.tokens, base) if base else None,
+            auditing,
         )
         self.routes += Pages(self.house.rooms, desk, self.tokens).routes()
         if self.settings.telegram:
@@ -388,9 +392,6 @@ class _Program:
             log.warning("%s could not be told on %s: %s", to.recipient, to.channel, error)
             return False
         return True
-
-    async def _audit(self, room: Room, person: Person, incident: Incident) -> Answer:
-        return await auditing.incident(room, incident, str(room.zone(person)))
 
     def _condition(self, room: Room) -> Sequence[str]:
         return next(one.condition.lines() for one in self.work if one.room is room)

@@ -133,21 +133,71 @@ class Tokens:
         return Link(tenant, person, verb, option, anchor, jti)
 
     def _claims(self, token: str) -> Mapping[str, Any]:
-        try:
-            if jwt.get_unverified_header(token).get("kid") != self._kid:
-                raise BadToken("This link was made with another key.")
-            claims: dict[str, Any] = jwt.decode(
-                token,
-                self._link_key,
-                algorithms=["HS256"],
-                audience=AUDIENCE,
-                options={"require": ["exp", "aud", "sub", "jti"], "verify_exp": False, "verify_iat": False},
-            )
-        except jwt.InvalidTokenError:
-            raise BadToken("This link is not one of ours.") from None
-        if not isinstance(claims["exp"], int):
-            raise BadToken("This link is not one of ours.")
-        return claims
+        return _claims(token, self._link_key, self._kid, AUDIENCE)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What a link that only shows is for: *person* of *tenant* may look at *what*, until *until_s*."""
+
+    tenant: str
+    person: str
+    what: str
+    scope: str
+    jti: str
+    until_s: int
+
+
+class Passes:
+    """Makes and reads links that show and decide nothing: a key and an audience of their own."""
+
+    def __init__(self, secret: bytes, clock: Clock) -> None:
+        self._clock = clock
+        self._key = derived(secret, b"countersign/pass/1")
+        self._kid = sha256(self._key).hexdigest()[:8]
+
+    def mint(self, audience: str, tenant: str, person: str, what: str, scope: str, seconds: int) -> str:
+        """A token for *person* alone, good for *seconds*. It belongs into a private chat."""
+        now = int(self._clock.now().timestamp())
+        claims = {
+            "aud": audience,
+            "tenant": tenant,
+            "sub": person,
+            "what": what,
+            "scope": scope,
+            "jti": secrets.token_urlsafe(12),
+            "exp": now + seconds,
+        }
+        return jwt.encode(claims, self._key, algorithm="HS256", headers={"kid": self._kid})
+
+    def read(self, audience: str, token: str) -> Pass:
+        """What a link says. Raises BadToken."""
+        claims = _claims(token, self._key, self._kid, audience)
+        if claims["exp"] <= self._clock.now().timestamp():
+            raise BadToken("This link is over: it was good for a few minutes. Ask the bot for a new one.")
+        words: list[Any] = [claims.get(name) for name in ("tenant", "sub", "what", "scope", "jti")]
+        if not all(isinstance(word, str) for word in words):
+            raise BadToken("This link does not say what it is for.")
+        tenant, person, what, scope, jti = words
+        return Pass(tenant, person, what, scope, jti, claims["exp"])
+
+
+def _claims(token: str, key: bytes, kid: str, audience: str) -> Mapping[str, Any]:
+    try:
+        if jwt.get_unverified_header(token).get("kid") != kid:
+            raise BadToken("This link was made with another key.")
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            key,
+            algorithms=["HS256"],
+            audience=audience,
+            options={"require": ["exp", "aud", "sub", "jti"], "verify_exp": False, "verify_iat": False},
+        )
+    except jwt.InvalidTokenError:
+        raise BadToken("This link is not one of ours.") from None
+    if not isinstance(claims["exp"], int):
+        raise BadToken("This link is not one of ours.")
+    return claims
 
 
 def derived(secret: bytes, purpose: bytes) -> bytes:

@@ -202,7 +202,7 @@ async def tenant(rules: Charter | None = None, store: Store | None = None, *, ad
         made.sent.append((person.id, answer))
         return True
 
-    async def audit(room: Room, person: Person, incident: Incident) -> Answer:
+    async def audit(room: Room, person: Person, incident: Incident, act: Act) -> Answer:
         return Answer(f"audit of {incident.id}")
 
     made.desk = Desk({name: room}, "bot.1", post, audit)

@@ -61,7 +61,7 @@ from bot import phrases
 from bot.channels.cutting import clip, cut
 from bot.ingress import AT_ONCE, Arrived
 from bot.outbox import Outbox
-from bot.ports import Address, Answer, Button, Card, Desk, Ring, Said, SendError, Tap
+from bot.ports import Address, Answer, Button, Card, Desk, Document, Ring, Said, SendError, Tap
 from bot.tokens import Choice, Tokens
 from ledger.events import Act
 
@@ -69,6 +69,8 @@ log = logging.getLogger(__name__)
 
 API = "https://api.telegram.org"
 TOAST_UNITS = 200
+CAPTION_UNITS = 1024
+MOST_FILE = 50 * 10**6
 VERDICT_S = 1.5
 REPLY_S = 5.0
 CONNECT_S, READ_S, UPLOAD_S = 3.0, 5.0, 20.0
@@ -242,9 +244,19 @@ class TelegramChannel:
             keyboard = self._keyboard(tenant, to.to, answer.rows if n == len(parts) else ())
             sent = await self._post(to, html, _plain(html), keyboard, reply_to if n == 1 else "")
             message = str(sent)
-        for name, content in answer.documents:
-            message = await self._document(to, name, content, reply_to)
         return message
+
+    async def hand(self, tenant: str, to: Address, document: Document, *, reply_to: str = "") -> str:
+        """One sendDocument. Telegram takes 50 MB; what is longer is refused here, before the upload."""
+        if len(document.content) > MOST_FILE:
+            raise SendError(f"{document.name} is over Telegram's 50 MB.", permanent=True)
+        with _translated():
+            sent = await self._bot.send_document(
+                document=InputFile(document.content, document.name),
+                caption=clip(document.caption, CAPTION_UNITS) or None,
+                **self._about(to, reply_to),
+            )
+        return str(sent.message_id)
 
     async def toast(self, query: str, text: str, *, alert: bool = True) -> bool:
         """Answer a tap; False if Telegram has forgotten it. Raises SendError."""
@@ -363,13 +375,6 @@ class TelegramChannel:
                         raise
                     log.warning("Telegram says %r to %s; sending it otherwise.", error.message, to.recipient)
                     about |= remedy
-
-    async def _document(self, to: Address, name: str, content: bytes, reply_to: str) -> str:
-        with _translated():
-            sent = await self._bot.send_document(
-                document=InputFile(content, name), **self._about(to, reply_to)
-            )
-        return str(sent.message_id)
 
     @staticmethod
     def _about(to: Address, reply_to: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from bot.channels.whatsapp_book import Book, Sent
 from bot.channels.whatsapp_contents import Json, Offer, asking, codes, content, digest, filled, offers, same
 from bot.channels.whatsapp_templates import variable
 from bot.letters import TEMPLATES, Template
-from bot.ports import Address, Answer, Button, Card, SendError
+from bot.ports import Address, Answer, Button, Card, Document, SendError
 from bot.tokens import Tokens
 from bot.words import cap, plain
 from ledger.store import StoreDown
@@ -99,10 +99,14 @@ class WhatsAppChannel:
             raise SendError(CLOSED_TEXT, permanent=True)
         sent, sid = Sent(tenant, to.to, recipient=to.recipient), ""
         text = plain(answer.html) or answer.text
-        text += "".join(f"\n{name} cannot be sent on WhatsApp." for name, _ in answer.documents)
         for body in pages(text):
             sid = await self._deliver(sent, {"body": body})
         return await self._ask(tenant, to, answer.rows) if answer.rows else sid
+
+    async def hand(self, tenant: str, to: Address, document: Document, *, reply_to: str = "") -> str:
+        """Nothing can be handed here: a file for WhatsApp would have to lie open on the web. Says so."""
+        said = f"{document.name}: I cannot send files on WhatsApp. Ask me for it in Telegram, in private."
+        return await self.say(tenant, to, Answer(said))
 
     async def _ask(self, tenant: str, to: Address, rows: Sequence[Sequence[Button]]) -> str:
         """The buttons of an answer, in a message of their own that a swipe can answer as well."""

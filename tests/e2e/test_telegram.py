@@ -23,7 +23,7 @@ from bot.channels.telegram import (
 )
 from bot.ingress import Arrived, Inbox, TelegramDoor
 from bot.outbox import Outbox
-from bot.ports import Address, Answer, Button, Card, Ring, SendError, Verb
+from bot.ports import Address, Answer, Button, Card, Document, Ring, SendError, Verb
 from bot.sandbox.chats import ANONYMOUS, User
 from bot.sandbox.loopback import Bell, Served, serve
 from bot.sandbox.telegram import QUERY_LIVES, Telegram
@@ -285,12 +285,15 @@ async def test_a_tap_that_fails_once_is_decided_again_and_answered(house):
 
 async def test_an_answer_with_more_than_a_line_is_a_message_as_well(house):
     await house.with_webhook()
-    house.desk.verdict = Answer("Sent below.", html="<b>rows</b>", documents=(("audit.jsonl", b"{}"),))
+    house.desk.verdict = Answer(
+        "Sent below.", html="<b>rows</b>", documents=(Document("audit.jsonl", b"{}", "rows\n#7 · X"),)
+    )
     shown = await house.card()
     query = tap(house, RUDO, shown, "on it")
     await house.until(lambda: len(house.ours()) == 3)
     assert query.answer.text == "Sent below."
     rows, document = house.ours()[1:]
+    assert document.text == "rows\n#7 · X"
     assert (rows.text, rows.reply_to) == ("rows", shown.id)
     assert (document.media.name, document.media.content) == ("audit.jsonl", b"{}")
 

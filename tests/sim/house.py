@@ -19,9 +19,10 @@ from typing import Any
 
 import orjson
 
-from bot import auditing
+from bot import auditing_rows
 from bot.adoption import Adoption
 from bot.answer import Desk
+from bot.auditing_scope import Scope
 from bot.commands import Commands
 from bot.conversation import MemoryConversations
 from bot.lease import RENEW, Lease
@@ -582,8 +583,8 @@ class Process:
         )  # fmt: skip
 
 
-async def _audit(room: Room, person: Person, incident: Incident) -> Answer:
-    return await auditing.incident(room, incident, "UTC")
+async def _audit(room: Room, person: Person, incident: Incident, act: Act) -> Answer:
+    return await auditing_rows.told(room, Scope(incident=incident.id), "UTC")
 
 
 def _condition(room: Room) -> list[str]:

@@ -196,7 +196,7 @@ async def test_audit_shows_rows_with_receipts_and_says_that_the_chain_verifies()
     request = await here.acme.asks()
     await here.acme.taps_on("rudo", Verb.APPROVE, request.hash)
     told = await here.told("rudo", "/audit checkout-1")
-    assert "Authorized rudo approve: Restart workers" in told
+    assert "Authorized rudo: Restart workers" in told
     assert "Chain verifies" in told
     assert "Policy 2026.1+" in told
 

@@ -1,0 +1,93 @@
+"""What leaves the ledger as a file: rows as CSV or JSONL, the whole as an export. Written to a folder.
+
+1. Rows have the names and types of the accounting ledger (ledger/rows.py), a line an entry.
+2. A cell that a spreadsheet would take for a formula begins with an apostrophe
+   (https://owasp.org/www-community/attacks/CSV_Injection); JSONL has it as it is.
+3. Pages are read on the loop and written in threads; nothing is held whole in memory.
+"""
+
+import asyncio
+import csv
+import json
+import zipfile
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+
+from bot.auditing_scope import Scope, bounds, pages
+from bot.room import Room
+from ledger.chain import Entry
+from ledger.export import export
+from ledger.rows import Row, row
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "＠")
+COLUMNS = tuple(Row.__annotations__)
+_THE_DAY_ZERO = (1980, 1, 1, 0, 0, 0)
+
+type Write = Callable[[Room, Scope, Path], Awaitable[Path]]
+
+
+async def as_csv(room: Room, scope: Scope, folder: Path) -> Path:
+    return await _rows(room, scope, folder / f"{_name(room, scope)}.csv", _csv, _csv_head())
+
+
+async def as_jsonl(room: Room, scope: Scope, folder: Path) -> Path:
+    return await _rows(room, scope, folder / f"{_name(room, scope)}.jsonl", _jsonl, "")
+
+
+async def as_export(room: Room, scope: Scope, folder: Path) -> Path:
+    """The export folder (ledger/export.py) in one zip, the same bytes for the same log."""
+    name = f"countersign-{room.tenant}-export"
+    await export(room.store, room.tenant, folder / name)
+    return await asyncio.to_thread(_zipped, folder / name)
+
+
+FILES: Mapping[str, Write] = {"csv": as_csv, "jsonl": as_jsonl, "export": as_export}
+
+
+async def _rows(
+    room: Room, scope: Scope, path: Path, form: Callable[[Sequence[Row]], str], head: str
+) -> Path:
+    await asyncio.to_thread(path.write_text, head, encoding="utf-8")
+    after, last = await bounds(room, scope)
+    async for page in pages(room, after, last):
+        await asyncio.to_thread(_add, path, [e for e in page if scope.holds(e)], form)
+    return path
+
+
+def _add(path: Path, entries: Sequence[Entry], form: Callable[[Sequence[Row]], str]) -> None:
+    with path.open("a", encoding="utf-8", newline="") as file:
+        file.write(form([row(entry) for entry in entries]))
+
+
+def _csv_head() -> str:
+    return ",".join(COLUMNS) + "\r\n"
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    text = StringIO(newline="")
+    csv.writer(text).writerows([_cell(value) for value in found.values()] for found in rows)
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    formula = isinstance(value, str) and value.lstrip(" ").startswith(FORMULA)
+    return f"'{value}" if formula else value
+
+
+def _jsonl(rows: Sequence[Row]) -> str:
+    return "".join(json.dumps(found, ensure_ascii=False) + "\n" for found in rows)
+
+
+def _name(room: Room, scope: Scope) -> str:
+    return f"countersign-{room.tenant}-{scope.name.replace('..', '_')}"
+
+
+def _zipped(folder: Path) -> Path:
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(one for one in folder.rglob("*") if one.is_file()):
+            about = zipfile.ZipInfo(str(file.relative_to(folder.parent)), _THE_DAY_ZERO)
+            about.compress_type, about.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            archive.writestr(about, file.read_bytes())
+    return path

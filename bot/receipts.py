@@ -1,0 +1,47 @@
+"""A receipt as people copy it, read back as the number and the first 80 bits of the hash that it stands for.
+
+`#42 · 7F3A-91C2-K0PM-XQ4T`, `42:7F3A91C2K0PMXQ4T`, a whole card with two of them, small letters, spaces for
+hyphens. O is 0, I and L are 1 (https://www.crockford.com/base32.html); U is no letter of it.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+MOST = 4
+LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_CONFUSED = str.maketrans("OIL", "011")
+_GAP = r"[\s\-\u2010-\u2015\u2212]{0,3}"
+_CODE = rf"(?<![0-9A-Z])[0-9A-Z]{{4}}(?:{_GAP}[0-9A-Z]{{4}}){{3}}(?![0-9A-Z])"
+_RECEIPT = re.compile(rf"(?<![0-9A-Z])([0-9]{{1,16}})[^0-9A-Z]{{1,6}}({_CODE})")
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The entry's number, and the first twenty hex digits of its hash."""
+
+    seq: int
+    start: str
+
+    @property
+    def text(self) -> str:
+        bits = int(self.start, 16)
+        code = "".join(LETTERS[bits >> shift & 31] for shift in range(75, -1, -5))
+        return f"#{self.seq} · " + "-".join(code[at : at + 4] for at in range(0, 16, 4))
+
+
+def read(words: str) -> list[Receipt]:
+    """The receipts in *words*, at most four; none where nothing there is one."""
+    text = unicodedata.normalize("NFKC", words).upper()
+    found = (_receipt(int(seq), code) for seq, code in _RECEIPT.findall(text))
+    return [*dict.fromkeys(one for one in found if one)][:MOST]
+
+
+def _receipt(seq: int, code: str) -> Receipt | None:
+    letters = re.sub(r"[^0-9A-Z]", "", code).translate(_CONFUSED)
+    if "U" in letters or not seq:
+        return None
+    bits = 0
+    for letter in letters:
+        bits = bits << 5 | LETTERS.index(letter)
+    return Receipt(seq, f"{bits:020x}")
