@@ -7,13 +7,15 @@
 3. One compare-and-append takes the batch. When it is durable every caller is answered, refusals too.
 4. On Conflict it absorbs what it missed, waits a jitter and runs all decisions again: the present moved.
 5. A reply lost on the way: catch up. Our own hash in place means it succeeded.
+
+Each batch goes with the note that signs the log as it is then; what is absorbed has one (`ledger.notary`).
 """
 
 import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -23,7 +25,9 @@ from ledger.chain import BrokenChain, Entry, Head, Malformed, seal
 from ledger.clock import Clock
 from ledger.events import Actor, Event
 from ledger.machine import TRANSITIONS, Illegal
-from ledger.store import Conflict, Durability, Sealed, Store, StoreDown
+from ledger.notary import LOOK, Notary
+from ledger.outside import Outside
+from ledger.store import MOST_MISSED, Conflict, Durability, Sealed, Store, StoreDown
 from ledger.view import UnknownEvent, View, epoch_ms
 
 log = logging.getLogger(__name__)
@@ -31,6 +35,7 @@ log = logging.getLogger(__name__)
 BATCH = 256
 PATIENCE_S = 2.0
 PAGE = 1000
+OUTSIDE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,9 @@ class Refusal:
 
 
 BUSY = Refusal("busy", "The ledger is slow. Whether this counted shows on the card.")
+UNSIGNED = Refusal(
+    "unsigned", "This log is signed, and this process has no key to sign with. Give it the log's LEDGER_KEY."
+)
 AWAY = Refusal("ledger_away", "The ledger cannot be written. Nothing runs until it can. Retry in a minute.")
 
 Decide = Callable[[View, datetime], Event | Refusal]
@@ -64,15 +72,35 @@ class _Draft:
 
 
 class Ledger:
-    """The ledger of one tenant in this process. `view` is the present as last seen; never change it."""
+    """The ledger of one tenant in this process. `view` is the present as last seen; never change it.
 
-    def __init__(self, tenant: str, store: Store, clock: Clock, jitter: random.Random) -> None:
+    *signer* is the seed that signs: without one, a signed log can be read and not written. *successor* signs
+    beside it the entry that rotates the key. *outside* keeps the newest note where whoever changes the store
+    does not reach it.
+    """
+
+    def __init__(
+        self,
+        tenant: str,
+        store: Store,
+        clock: Clock,
+        jitter: random.Random,
+        *,
+        signer: bytes | None = None,
+        successor: bytes | None = None,
+        outside: Outside | None = None,
+    ) -> None:
         self.tenant = tenant
         self.view = View(tenant)
         self.sealed = ""
         self.away_since_ms = 0
         self.durability = Durability.UNVERIFIED
         self.calls = 0
+        self.notary = Notary(tenant, signer, successor)
+        self.outside_trouble = ""
+        self._outside = outside
+        self._keeper: asyncio.Task[None] | None = None
+        self._begun = False
         self._store = store
         self._clock = clock
         self._jitter = jitter
@@ -95,11 +123,11 @@ class Ledger:
         """
         if self.sealed:
             return Refusal(
-                "sealed", f"The ledger is sealed: {self.sealed}. Nothing runs until a person looks."
+                "sealed", f"The ledger is sealed: {self.sealed} Nothing runs until a person looks."
             )
         asked = _Asked(actor, decide, asyncio.get_running_loop().create_future())
         self._queue.append(asked)
-        if self._writer is None or self._writer.done():
+        if self._is_idle:
             self._writer = asyncio.create_task(self._write(), name=f"ledger:{self.tenant}")
         try:
             async with asyncio.timeout(PATIENCE_S):
@@ -116,27 +144,37 @@ class Ledger:
 
     async def catch_up(self) -> None:
         """Absorb all that stands in the store. Raises StoreDown, and Sealed if it makes no sense."""
-        async with self._catching_up:
-            await self._catch_up()
+        try:
+            async with self._catching_up:
+                await self._catch_up()
+        except Sealed as broken:
+            self._seal(broken.reason)
+            raise
 
     async def hint(self) -> None:
         """Somebody may have appended. Never raises: the next sweep looks anyway."""
         with contextlib.suppress(StoreDown, Sealed):
-            if self._writer is None or self._writer.done():
+            if self._is_idle:
                 await self.catch_up()
 
     async def sweep(self) -> None:
         """What is done once a second, so that no wake-up is needed for correctness."""
         try:
             self.durability = await self._store.durability()
-            head = await self._store.head(self.tenant)
-            if head != self.view.head and (self._writer is None or self._writer.done()):
-                await self.catch_up()
+            await self._look_at_head()
             self._reached()
         except StoreDown as down:
             self._lost(down)
         except Sealed as broken:
-            self._seal(str(broken))
+            self._seal(broken.reason)
+
+    async def _look_at_head(self) -> None:
+        known = self.view.head
+        head = await self._store.head(self.tenant)
+        if head.seq <= known.seq and head != known:
+            raise Sealed(f"it had {known.seq} entries, and has {head.seq} others now. {LOOK}.")
+        if not self._begun or (head != self.view.head and self._is_idle):
+            await self.catch_up()
 
     def may_act(self) -> bool:
         """Whether what is appended here is durable, so that something may run on it."""
@@ -154,6 +192,14 @@ class Ledger:
         """Wait for what is queued; then no more is written."""
         if self._writer and not self._writer.done():
             await asyncio.wait({self._writer}, timeout=PATIENCE_S)
+        if self._keeper:
+            self._keeper.cancel()
+            await asyncio.wait({self._keeper})
+            await self._keep()
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._writer is None or self._writer.done()
 
     async def _write(self) -> None:
         while self._queue:
@@ -164,14 +210,16 @@ class Ledger:
                 self._lost(down)
                 answers = [AWAY] * len(asked)
             except Sealed as broken:
-                self._seal(str(broken))
-                answers = [Refusal("sealed", f"The ledger is sealed: {broken}")] * len(asked)
+                self._seal(broken.reason)
+                answers = [Refusal("sealed", f"The ledger is sealed: {self.sealed}")] * len(asked)
             for one, answer in zip(asked, answers, strict=True):
                 if not one.answer.done():
                     one.answer.set_result(answer)
 
     async def _append(self, asked: list[_Asked]) -> list[Entry | Refusal]:
         while True:
+            if not self._begun:
+                await self.catch_up()
             draft = self._draft(asked)
             before = self.view.head
             if not draft.entries:
@@ -179,18 +227,23 @@ class Ledger:
                     return draft.answers
                 await self.catch_up()
                 continue
-            if await self._stands(draft, before):
+            if not self.notary.may_sign:
+                return [UNSIGNED if isinstance(one, Entry) else one for one in draft.answers]
+            signed = self.notary.sign(draft.entries)
+            if await self._stands(draft, before, signed.note):
                 self.view = draft.view
+                self.notary.appended(signed, draft.entries[0])
+                self._keep_outside()
                 self._reached()
                 self._tell()
                 return draft.answers
             await asyncio.sleep(self._jitter.uniform(0.001, 0.02))
 
-    async def _stands(self, draft: _Draft, expected: Head) -> bool:
+    async def _stands(self, draft: _Draft, expected: Head, note: str) -> bool:
         """Append the draft. False on Conflict; what was missed is absorbed then."""
         self.calls += 1
         try:
-            conflict = await self._store.append(self.tenant, draft.entries, expected)
+            conflict = await self._store.append(self.tenant, draft.entries, expected, note)
         except StoreDown:
             return await self._stands_after_all(draft, expected)
         if conflict is None:
@@ -207,9 +260,12 @@ class Ledger:
         return False
 
     async def _absorb_missed(self, conflict: Conflict) -> None:
-        for entry in conflict.missed:
-            self._absorb(entry)
-        await self.catch_up()
+        self._take(conflict.missed, conflict.note)
+        if self.notary.pending or len(conflict.missed) == MOST_MISSED:
+            return await self.catch_up()
+        self.notary.settle(self.view.signers)
+        self._tell()
+        return None
 
     def _draft(self, asked: list[_Asked]) -> _Draft:
         draft = _Draft(self.view.fork())
@@ -248,18 +304,67 @@ class Ledger:
         )
 
     async def _catch_up(self) -> None:
-        changed = False
+        before = self.view.head
+        if not self._begun:
+            await self._look_at_notes()
         while page := await self._store.read(self.tenant, self.view.head.seq, PAGE):
-            for entry in page:
-                self._absorb(entry)
-            changed = True
-        if changed:
+            known = self.notary.covers(page[-1].seq)
+            self._take(page, "" if known else await self._store.note(self.tenant))
+        self.notary.settle(self.view.signers)
+        self._begun = True
+        if before != self.view.head:
+            self._keep_outside()
             self._tell()
+
+    async def _look_at_notes(self) -> None:
+        """Both are older than the entries that are read after them, so those go at least as far."""
+        if self._outside:
+            self.notary.expect(await self._read_outside(), self.view.signers, self._outside.where)
+        self.notary.expect(await self._store.note(self.tenant), self.view.signers)
+
+    async def _read_outside(self) -> str:
+        if self._outside is None:
+            return ""
+        try:
+            return await asyncio.to_thread(self._outside.read)
+        except OSError as error:
+            self.outside_trouble = f"The note in {self._outside.where} cannot be read: {error.strerror}."
+            return ""
+
+    def _take(self, entries: Sequence[Entry], note: str) -> None:
+        """Absorb what is new of *entries*. *note* was read after them."""
+        self.notary.expect(note, self.view.signers)
+        new = [entry for entry in entries if entry.seq > self.view.head.seq]
+        for part in self.notary.parts(new):
+            for entry in part:
+                self._absorb(entry)
+            self.notary.grow(part, self.view.signers)
+
+    def _keep_outside(self) -> None:
+        if self._outside and (self._keeper is None or self._keeper.done()):
+            self._keeper = asyncio.create_task(self._keep_for_a_while(), name=f"note:{self.tenant}")
+
+    async def _keep_for_a_while(self) -> None:
+        kept = ""
+        while kept != self.notary.note:
+            kept = self.notary.note
+            await self._keep()
+            await asyncio.sleep(OUTSIDE_S)
+
+    async def _keep(self) -> None:
+        if self._outside is None:
+            return
+        try:
+            await asyncio.to_thread(self._outside.keep, self.notary.note)
+            self.outside_trouble = ""
+        except OSError as error:
+            self.outside_trouble = (
+                f"The newest note cannot be kept in {self._outside.where}: {error.strerror}."
+            )
 
     def _absorb(self, entry: Entry) -> None:
         try:
-            if entry.seq > self.view.head.seq:
-                self.view.absorb(entry)
+            self.view.absorb(entry)
         except (BrokenChain, UnknownEvent, Illegal, ValidationError) as broken:
             raise Sealed(f"entry {entry.seq}: {broken}") from broken
 
@@ -278,7 +383,7 @@ class Ledger:
     def _seal(self, why: str) -> None:
         if not self.sealed:
             log.error("The ledger of %s is sealed: %s", self.tenant, why)
-            self.sealed = why
+            self.sealed = f"{why.rstrip('.')}."
             self._tell()
 
     def _tell(self) -> None:

@@ -131,6 +131,11 @@ class Verifier:
         return True
 
 
+def origin_of(tenant: str, first_hash: str) -> str:
+    """What the log of *tenant* is called whose first entry has that hash: the same under every key."""
+    return f"countersign/{tenant}/{first_hash[:16]}"
+
+
 def public_key(seed: bytes) -> str:
     """The public half of the key that grows from *seed*, as it stands at the end of a vkey."""
     public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()

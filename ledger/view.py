@@ -67,6 +67,10 @@ class View:
     head: Head = GENESIS
     incidents: dict[str, Incident] = field(default_factory=dict)
     rules: Rules = Rules()
+    signers: tuple[str, ...] = ()
+    """The public keys that this log says have signed it, the newest last: the first that a Started names,
+    then each rotation's."""
+
     paused: ev.Paused | None = None
     maintenance: dict[str, int] = field(default_factory=dict)
     links: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -156,6 +160,10 @@ class View:
                 self.links[event.person, event.channel] = event.identity
             case ev.Unlinked():
                 self.links.pop((event.person, event.channel), None)
+            case ev.Started() if event.signer and not self.signers:
+                self.signers = (event.signer,)
+            case ev.KeyRotated() if event.new:
+                self.signers = (*self.signers, event.new.split("+", 2)[-1])
             case ev.Paused():
                 self.paused = event
             case ev.Resumed():

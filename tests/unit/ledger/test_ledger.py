@@ -158,9 +158,9 @@ async def test_a_lost_reply_where_another_was_faster_is_decided_again():
 
         first = True
 
-        async def append(self, tenant, entries, expected):
+        async def append(self, tenant, entries, expected, note=""):
             if not self.first:
-                return await super().append(tenant, entries, expected)
+                return await super().append(tenant, entries, expected, note)
             self.first = False
             other = new_ledger(MemoryStore())
             theirs = await other.record(BOT, lambda v, n: ev.Started(version="theirs"))
