@@ -48,13 +48,13 @@ def meter(app: App, window: Window, own: Mapping[str, App]) -> App:  # noqa: C90
         scope = inflight.pop(begun)
         if ended >= window.turn_at:
             window.turn()
-        route = scope.get("route") or scope.get("endpoint")
+        fastapi = scope.get("fastapi")
+        route = None if fastapi is None else fastapi.get("effective_route_context")
+        if route is None:
+            route = scope.get("route") or scope.get("endpoint")
         if route is None:
             key: object = scope["method"] if status != 404 else UNMATCHED
         else:
-            fastapi = scope.get("fastapi")
-            if fastapi is not None:
-                route = fastapi.get("effective_route_context") or route
             key = (id(route), scope["method"], scope.get("root_path"))
         cell = known.get(key)
         if cell is None:
