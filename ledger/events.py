@@ -494,11 +494,18 @@ class Archived(Event):
 
 
 class Erased(Event):
+    """The words of `subject` left the vault. Who writes it confirmed what `asked_by` asked for."""
+
     subject: str = ""
+    asked_by: str = ""
     act: Act | None = None
 
 
 class AccessReviewed(Event):
+    """An admin read who may do what, `digest` of it, and says that it is right."""
+
+    digest: str = ""
+    people: int = 0
     act: Act | None = None
 
 
