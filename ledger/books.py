@@ -1,0 +1,444 @@
+"""The books, entry by entry: what was authorized, what became of it, and each control judged again. Pure.
+
+Nothing here trusts the rules that the entries were written under. Each exception is found once.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from ledger import events as ev
+from ledger.balance import COLUMNS, Finding, Kind, Report, Row
+from ledger.chain import canonical, leaf_hash
+from ledger.events import ENGINEER
+from ledger.terms import Terms
+from ledger.view import epoch_ms
+
+type Raw = Mapping[str, Any]
+"""One entry as the JSON that it is."""
+
+SETTLED_MS = 330_000
+"""So long an authorization may be open: a first try starts within a minute, a later one within five, and the
+last ends 12 s after it began (handlers.preconditions, handlers.execute)."""
+PAGED_MS = 60_000
+"""So long a request may be open before somebody must have been reached."""
+
+
+@dataclass(slots=True)
+class Request:
+    """A Validated entry, as far as it binds an answer."""
+
+    options: Mapping[str, tuple[str, str]]
+    """Action and digest by the option's key."""
+    votes: list[tuple[str, str]] = field(default_factory=list)
+    """Who stands for which option, in order."""
+
+
+@dataclass(slots=True)
+class Authorization:
+    """One credit, and what became of it."""
+
+    seq: int
+    at_ms: int
+    incident: str
+    service: str
+    action: str
+    digest: str
+    outcomes: list[tuple[int, str]] = field(default_factory=list)
+    until_ms: int = 0
+    receipt: str = ""
+    differs: bool = False
+    floor: int | None = None
+    """The app's highest count when its first try began: what it runs now counts higher."""
+
+
+@dataclass(slots=True)
+class Count:
+    """What one app has signed for: its highest count, and the entry of each."""
+
+    highest: int = -1
+    seen: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Story:
+    """What is remembered of one incident."""
+
+    service: str
+    proposers: set[str] = field(default_factory=set)
+    requests: dict[str, Request] = field(default_factory=dict)
+    """The newest request alone, by its hash."""
+    authorizations: dict[str, Authorization] = field(default_factory=dict)
+    asked: tuple[int, int] | None = None
+    """Seq and time of the first request."""
+    paged: bool = False
+
+
+class Books:
+    """Takes one entry after the other, in order, and can say at any time what the books say.
+
+    *texts* are the charters' texts by digest.
+    """
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self._texts = texts
+        self._terms: dict[str, Terms | None] = {"": None}
+        self._charter = ""
+        self._label = "none"
+        self._links: dict[tuple[str, str], str] = {}
+        self._stories: dict[str, Story] = {}
+        self._credits: list[Authorization] = []
+        self._strays: dict[tuple[str, str], tuple[int, int]] = {}
+        self._debits: list[tuple[int, str, str]] = []
+        self._counts: dict[tuple[str, str], Count] = {}
+        self._found: list[tuple[int, Finding]] = []
+        self._mislabelled: set[tuple[str, str]] = set()
+        self._tenant = ""
+        self._last: tuple[int, str] = (0, "")
+
+    def take(self, entry: Raw, hash: str = "") -> None:
+        """Book *entry*. *hash* is its own, where it is known already."""
+        if entry["policy_version"] != self._label:
+            self._mislabel(entry)
+        book = BOOKED.get(entry["event"])
+        if book is not None:
+            book(self, entry, hash)
+        self._last = entry["seq"], entry["ts"]
+
+    def report(self, tenant: str, until_ms: int, from_ms: int, to_ms: int, head: str) -> Report:
+        """The books for what began in [from_ms, to_ms), as of *until_ms*."""
+        rows: dict[tuple[str, str], Row] = {}
+
+        def row(service: str, action: str) -> Row:
+            return rows.setdefault((service, action), Row(service, action))
+
+        found = [one for at_ms, one in self._found if from_ms <= at_ms < to_ms]
+        for one in self._credits:
+            if from_ms <= one.at_ms < to_ms:
+                found += _book(row(one.service, one.action), one, until_ms)
+        for at_ms, service, column in self._debits:
+            if from_ms <= at_ms < to_ms:
+                _count(row(service, ""), column)
+        found += self._unpaged(until_ms, from_ms, to_ms)
+        found += self._unauthorized(from_ms, to_ms)
+        return Report(
+            tenant=tenant,
+            from_ms=from_ms,
+            to_ms=to_ms,
+            until_ms=until_ms,
+            last_seq=self._last[0],
+            head=head,
+            balance=tuple(rows[key] for key in sorted(rows)),
+            exceptions=tuple(sorted(found, key=lambda one: (one.seq, tuple(Kind).index(one.kind)))),
+        )
+
+    @property
+    def last_ms(self) -> int:
+        """When the newest entry was written."""
+        return at(self._last[1]) if self._last[1] else 0
+
+    # --- what each entry does to the books --------------------------------------------------------------
+
+    def detected(self, entry: Raw, hash: str) -> None:
+        story = self._story(entry)
+        story.service = str(entry["data"]["reading"]["service"])
+        self.proposed(entry, hash)
+
+    def proposed(self, entry: Raw, hash: str) -> None:
+        if entry["actor"]["kind"] == ENGINEER:
+            self._story(entry).proposers.add(entry["actor"]["id"])
+
+    def validated(self, entry: Raw, hash: str) -> None:
+        story = self._story(entry)
+        options = {
+            one["key"]: (one.get("action", ""), one.get("digest", "")) for one in entry["data"]["options"]
+        }
+        story.requests = {hash or hash_of(entry): Request(options)}
+        story.asked = story.asked or (entry["seq"], at(entry["ts"]))
+
+    def approved(self, entry: Raw, hash: str) -> None:
+        if request := self._request(entry):
+            request.votes.append((entry["actor"]["id"], entry["data"]["option"]))
+
+    def withdrawn(self, entry: Raw, hash: str) -> None:
+        vote = entry["actor"]["id"], entry["data"]["option"]
+        if (request := self._request(entry)) and vote in request.votes:
+            request.votes.remove(vote)
+
+    def paged(self, entry: Raw, hash: str) -> None:
+        self._story(entry).paged = True
+
+    def authorized(self, entry: Raw, hash: str) -> None:
+        story, data = self._story(entry), entry["data"]
+        made = Authorization(
+            entry["seq"],
+            at(entry["ts"]),
+            entry["incident_id"],
+            story.service,
+            data["action"],
+            data.get("digest", ""),
+        )
+        story.authorizations[hash or hash_of(entry)] = made
+        self._credits.append(made)
+        self._judge(entry, made, story)
+
+    def started(self, entry: Raw, hash: str) -> None:
+        made = self._authorization(entry)
+        if made is None:
+            self._stray(entry)
+            return
+        made.until_ms = entry["data"]["until_ms"]
+        if entry["data"]["attempt"] == 1:
+            made.floor = self._counts.get(self._app(made), Count()).highest
+        if entry["data"].get("digest", "") != made.digest:
+            self._differs(entry, made, "what was started is not what was authorized")
+
+    def ended(self, entry: Raw, hash: str) -> None:
+        made, column = self._authorization(entry), COLUMNS[entry["event"]]
+        if made is None:
+            self._stray(entry)
+            self._debits.append((at(entry["ts"]), self._story(entry).service, column))
+            return
+        made.outcomes.append((entry["seq"], column))
+        if column == "executed" and not made.receipt:
+            self._match(entry, made)
+
+    def charter(self, entry: Raw, hash: str) -> None:
+        data = entry["data"]
+        self._charter, self._label = data["digest"], data["policy_label"]
+        self._check_label(entry, data["policy_label"], data["policy_digest"])
+
+    def policy(self, entry: Raw, hash: str) -> None:
+        self._label = entry["data"]["label"]
+        self._check_label(entry, self._label, entry["data"]["digest"])
+
+    def linked(self, entry: Raw, hash: str) -> None:
+        data = entry["data"]
+        self._links[data["person"], data["channel"]] = data["identity"]
+
+    def unlinked(self, entry: Raw, hash: str) -> None:
+        self._links.pop((entry["data"]["person"], entry["data"]["channel"]), None)
+
+    # --- the controls -------------------------------------------------------------------------------------
+
+    def _judge(self, entry: Raw, made: Authorization, story: Story) -> None:
+        """An authorization, as it stands: what it covers, and who made it."""
+        request = self._request(entry)
+        asked = request.options.get(entry["data"]["option"]) if request else None
+        if asked is None:
+            self._differs(entry, made, "it answers no option of the request that stood")
+        elif asked != (made.action, made.digest):
+            self._differs(entry, made, "what was authorized is not what was asked for")
+        voters = [*entry["data"].get("voters", ())] or [entry["actor"]["id"]]
+        twice = self._twice(entry, voters, request)
+        if twice:
+            self._find(entry, Kind.TWICE, twice)
+        if why := self._not_entitled(entry, made, voters, request):
+            self._find(entry, Kind.NOT_ENTITLED, why)
+        if own := sorted(story.proposers & {*voters, entry["actor"]["id"]}):
+            self._find(entry, Kind.OWN_PROPOSAL, f"{own[0]} declared or proposed it, and approved it")
+
+    def _not_entitled(
+        self, entry: Raw, made: Authorization, voters: list[str], request: Request | None
+    ) -> str:
+        """Why *voters* were not enough under the charter then in force, or an empty text."""
+        terms = self._terms_now()
+        if terms is None:
+            return f"the charter then in force ({self._charter[:8] or 'none'}) is not here to judge it by"
+        voted = {who for who, option in request.votes if option == entry["data"]["option"]} if request else ()
+        if unheard := sorted({*voters} - {*voted, entry["actor"]["id"]}):
+            return f"{unheard[0]} is counted and did not vote"
+        if entry["actor"]["id"] not in voters:
+            return f"{entry['actor']['id']} authorized it and is not counted"
+        term = terms.actions.get((made.service, made.action))
+        if term is None:
+            return f"the charter then in force names no action {made.action} of {made.service}"
+        if not terms.admits(term, voters):
+            return f"it needs {term.approve or 'nobody'}, and {', '.join(voters)} is not that"
+        return ""
+
+    def _twice(self, entry: Raw, voters: list[str], request: Request | None) -> str:
+        """How one person counts as two, or an empty text: in the list, by votes, or by a shared account."""
+        option = entry["data"]["option"]
+        votes = [who for who, chosen in request.votes if chosen == option] if request else []
+        votes.append(entry["actor"]["id"])
+        for names in (voters, votes):
+            if again := next((name for name in names if names.count(name) > 1), ""):
+                return f"{again} is counted twice"
+        accounts = [(who, self._accounts(who)) for who in voters]
+        for n, (who, theirs) in enumerate(accounts):
+            if other := next((name for name, shared in accounts[:n] if shared & theirs), ""):
+                return f"{other} and {who} are linked to one account"
+        return ""
+
+    def _accounts(self, who: str) -> set[tuple[str, str]]:
+        return {(channel, known) for (name, channel), known in self._links.items() if name == who}
+
+    def _match(self, entry: Raw, made: Authorization) -> None:
+        """The third leg: what the app signed for."""
+        count = self._counts.setdefault(self._app(made), Count())
+        made.receipt, counter = entry["data"].get("receipt", "none"), entry["data"].get("receipt_counter", 0)
+        if why := _unsigned(made, counter, count):
+            self._find(entry, Kind.RECEIPT, why, made)
+        elif made.receipt == "matches":
+            count.seen[counter] = entry["seq"]
+            count.highest = max(count.highest, counter)
+
+    def _mislabel(self, entry: Raw) -> None:
+        """Said once for each incident and label."""
+        said = entry["incident_id"] or "", entry["policy_version"]
+        if said not in self._mislabelled:
+            self._mislabelled.add(said)
+            self._find(entry, Kind.POLICY, f"it cites {said[1]}, and {self._label} was in force")
+
+    def _check_label(self, entry: Raw, label: str, digest: str) -> None:
+        if label.rpartition("+")[2] != digest[:8]:
+            self._find(entry, Kind.POLICY, f"{label} is not the name of the policy {digest[:8]}")
+
+    def _stray(self, entry: Raw) -> None:
+        """Said once for each incident and reference: a start and its end are one."""
+        ref = entry["ref"] or {}
+        key = entry["incident_id"] or "", str(ref.get("hash", ""))
+        self._strays.setdefault(key, (entry["seq"], at(entry["ts"])))
+
+    def _unauthorized(self, from_ms: int, to_ms: int) -> list[Finding]:
+        why = "it refers to no authorization of this incident"
+        return [
+            Finding(Kind.UNAUTHORIZED, seq, incident, why)
+            for (incident, _), (seq, at_ms) in self._strays.items()
+            if from_ms <= at_ms < to_ms
+        ]
+
+    def _unpaged(self, until_ms: int, from_ms: int, to_ms: int) -> list[Finding]:
+        why = "people were asked, and no card ever reached anybody"
+        return [
+            Finding(Kind.NEVER_PAGED, story.asked[0], name, why)
+            for name, story in self._stories.items()
+            if story.asked and not story.paged
+            if from_ms <= story.asked[1] < to_ms and story.asked[1] + PAGED_MS <= until_ms
+        ]
+
+    def _differs(self, entry: Raw, made: Authorization, why: str) -> None:
+        """Said once for each authorization."""
+        if not made.differs:
+            made.differs = True
+            self._find(entry, Kind.DIGEST, why, made)
+
+    def _find(self, entry: Raw, kind: Kind, why: str, made: Authorization | None = None) -> None:
+        at_ms = made.at_ms if made else at(entry["ts"])
+        self._found.append((at_ms, Finding(kind, entry["seq"], entry["incident_id"] or "", why)))
+
+    # --- looking things up --------------------------------------------------------------------------------
+
+    def _story(self, entry: Raw) -> Story:
+        name = entry["incident_id"] or ""
+        found = self._stories.get(name)
+        if found is None:
+            found = self._stories[name] = Story(name.rpartition("-")[0])
+        return found
+
+    def _request(self, entry: Raw) -> Request | None:
+        return self._story(entry).requests.get((entry["ref"] or {}).get("hash", ""))
+
+    def _authorization(self, entry: Raw) -> Authorization | None:
+        return self._story(entry).authorizations.get((entry["ref"] or {}).get("hash", ""))
+
+    def _terms_now(self) -> Terms | None:
+        """What the charter in force says; None where its text is not here, or is not of that digest."""
+        if self._charter not in self._terms:
+            text = self._texts.get(self._charter, "")
+            fits = sha256(text.encode()).hexdigest() == self._charter
+            self._terms[self._charter] = _read(text) if fits else None
+        return self._terms[self._charter]
+
+    def _app(self, made: Authorization) -> tuple[str, str]:
+        """Who counts: the service, and where its action's webhook lies."""
+        terms = self._terms_now()
+        term = terms.actions.get((made.service, made.action)) if terms else None
+        return made.service, term.origin if term else ""
+
+
+BOOKED: Mapping[str, Callable[[Books, Raw, str], None]] = {
+    kind.__name__: book
+    for kind, book in (
+        (ev.Detected, Books.detected),
+        (ev.Proposed, Books.proposed),
+        (ev.Validated, Books.validated),
+        (ev.Approved, Books.approved),
+        (ev.Withdrawn, Books.withdrawn),
+        (ev.Authorized, Books.authorized),
+        (ev.ExecutionStarted, Books.started),
+        (ev.Executed, Books.ended),
+        (ev.WebhookFailed, Books.ended),
+        (ev.StoodDown, Books.ended),
+        (ev.OutcomeUnknown, Books.ended),
+        (ev.Paged, Books.paged),
+        (ev.CharterAdopted, Books.charter),
+        (ev.PolicyAdopted, Books.policy),
+        (ev.Linked, Books.linked),
+        (ev.Unlinked, Books.unlinked),
+    )
+}
+"""What changes the books; all else only has to cite the right policy."""
+
+
+def hash_of(entry: Raw) -> str:
+    """The hash of an entry, in hex, from its fields."""
+    return leaf_hash(canonical(entry)).hex()
+
+
+def at(ts: str) -> int:
+    """The instant of an entry, in epoch ms."""
+    return epoch_ms(datetime.fromisoformat(ts))
+
+
+def _read(text: str) -> Terms | None:
+    try:
+        return Terms.read(text)
+    except ValueError:
+        return None
+
+
+def _unsigned(made: Authorization, counter: int, count: Count) -> str:
+    """What is wrong with a run's receipt, or an empty text. An app that never signs has none to miss."""
+    match made.receipt:
+        case "matches" if counter in count.seen:
+            return f"the app's count {counter} stands at #{count.seen[counter]} too"
+        case "matches" if made.floor is not None and counter <= made.floor:
+            return f"the app's count is {counter}, and was {made.floor} before this began"
+        case "none" if count.seen:
+            return f"{made.service} signed for runs before, and not for this one"
+        case "matches" | "none":
+            return ""
+        case _:
+            return "the app's receipt is for something else, or is not genuine"
+
+
+def _book(row: Row, one: Authorization, until_ms: int) -> list[Finding]:
+    """Book one authorization with its outcomes. Returns what is wrong with their number."""
+    row.authorized += 1
+    row.receipts += one.receipt == "matches"
+    for _, column in one.outcomes:
+        _count(row, column)
+    if len(one.outcomes) > 1:
+        seq = one.outcomes[1][0]
+        why = f"authorization #{one.seq} has {len(one.outcomes)} outcomes: {_named(one)}"
+        return [Finding(Kind.TWO_OUTCOMES, seq, one.incident, why)]
+    if one.outcomes:
+        return []
+    if until_ms < max(one.at_ms + SETTLED_MS, one.until_ms):
+        row.open += 1
+        return []
+    return [
+        Finding(Kind.NO_OUTCOME, one.seq, one.incident, f"{one.action} was authorized, and nothing followed")
+    ]
+
+
+def _named(one: Authorization) -> str:
+    return ", ".join(f"#{seq} {column.replace('_', ' ')}" for seq, column in one.outcomes)
+
+
+def _count(row: Row, column: str) -> None:
+    setattr(row, column, getattr(row, column) + 1)
