@@ -4,7 +4,7 @@ The first pass, `look`, learns which incidents the page has; the second, `take`,
 all their entries, and the tenant's facts that say who was linked, what was in force and who was watching.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ledger import events as ev
@@ -35,12 +35,12 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What was kept. `first` and `last` are the log's own ends as far as it was read; None: no entry."""
+    """What was kept. `last` is the newest entry that was read; None: there was none."""
 
     incidents: tuple[Incident, ...]
     tenant: tuple[Fact, ...]
     trail: tuple[Entry, ...]
-    last: Entry | None = None
+    last: Fact | None = None
     signs: tuple["Sign", ...] = ()
 
     def every[E: Event](self, kind: type[E]) -> list[tuple[Fact, E]]:
@@ -100,17 +100,16 @@ class Gathering:
             for name, facts in self._facts.items()
             if isinstance(facts[0].event, ev.Detected)
         )
-        return Gathered(
-            incidents, tuple(self._tenant), tuple(self._trail), self._last, tuple(self._signs.values())
-        )
+        last = fact_of(self._last) if self._last else None
+        return Gathered(incidents, tuple(self._tenant), tuple(self._trail), last, tuple(self._signs.values()))
 
 
-def gather(entries: Iterable[Entry], scope: Scope) -> Gathered:
-    """What a page about *scope* needs of *entries*, which are read twice."""
-    entries, gathering = list(entries), Gathering(scope)
-    for entry in entries:
+def gather(read: Callable[[], Iterable[Entry]], scope: Scope) -> Gathered:
+    """What a page about *scope* needs of the log that *read* reads, twice."""
+    gathering = Gathering(scope)
+    for entry in read():
         gathering.look(entry)
-    for entry in entries:
+    for entry in read():
         gathering.take(entry)
     return gathering.gathered()
 

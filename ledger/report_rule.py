@@ -4,12 +4,11 @@ The text is believed only when its SHA-256 is the digest that the entry names.
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
-_PART = re.compile(r"([1-9]) +([a-z][a-z0-9_]*)")
+from ledger.terms import Quorum
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +46,13 @@ class Charter:
 
     def shares(self, quorum: str, voters: Iterable[str]) -> tuple[Share, ...]:
         """How far *voters* met *quorum*, such as "2 dev or 1 admin". Empty: it is none, or names nobody."""
-        parts = [_PART.fullmatch(part.strip()) for part in quorum.split(" or ")]
         once = tuple(dict.fromkeys(voters))
+        try:
+            wanted = Quorum.parse(quorum).alternatives
+        except ValueError:
+            return ()
         return tuple(
-            Share(int(part[1]), part[2], tuple(one for one in once if part[2] in self.roles(one)))
-            for part in parts
-            if part
+            Share(need, role, tuple(one for one in once if role in self.roles(one))) for need, role in wanted
         )
 
     def roles(self, person: str) -> tuple[str, ...]:
