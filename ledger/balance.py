@@ -90,7 +90,7 @@ class Report:
         return self.balanced and not self.exceptions
 
     @property
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> dict[Kind, int]:
         """Exceptions by kind, all kinds, in their order."""
         return {kind: sum(one.kind is kind for one in self.exceptions) for kind in Kind}
 
