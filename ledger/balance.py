@@ -90,7 +90,7 @@ class Report:
         return self.balanced and not self.exceptions
 
     @property
-    def counts(self) -> dict[Kind, int]:
+    def counts(self) -> dict[str, int]:
         """Exceptions by kind, all kinds, in their order."""
         return {kind: sum(one.kind is kind for one in self.exceptions) for kind in Kind}
 
@@ -120,7 +120,7 @@ class Report:
             *(_line(row) for row in (*self.balance, self.total)),
             "",
             "EXCEPTIONS",
-            *(f"{count} {kind.value}" for kind, count in self.counts.items()),
+            *(f"{count} {kind}" for kind, count in self.counts.items()),
             *(f"#{one.seq} {one.incident or '-'}: {one.kind}: {one.sentence}" for one in self.exceptions),
             "",
             "RESULT",
