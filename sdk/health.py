@@ -9,15 +9,16 @@ This is a glance for people and dashboards. What opens an incident is the bot's 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from . import histogram
-from .window import KEEP_S, Closed, Packed, total
+from .cell import Closed
+from .minute import Minute, Sum
 from .wire import Gauge, gauge
 
 SCHEMA = "health/1"
+WINDOW_S = 60
 RECENT_S = 10
 SLOW_NS = 500_000_000
 FEW = 5
@@ -38,34 +39,17 @@ class Present:
     streams: int = 0
     saturation: tuple[Gauge, ...] = ()
     faults: tuple[str, ...] = ()
+    workers: int = 1
+    workers_stale: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """Counts over some seconds."""
-
-    n: int
-    errors: int
-    client_errors: int
-    aborted: int
-    hist: Mapping[int, int]
-
-    @property
-    def error_rate(self) -> float:
-        """Share of requests that failed."""
-        return self.errors / self.n if self.n else 0.0
-
-    def ms(self, q: float) -> float:
-        """Quantile of latency in milliseconds."""
-        return round(histogram.quantile(self.hist, q) / 1e6, 3)
-
-
-def evaluate(present: Present, closed: Sequence[Closed]) -> Document:
-    """Return the ``health/1`` document of the closed slots of the last minute."""
+def evaluate(present: Present, closed: Sequence[Closed], minute: Minute) -> Document:
+    """Return the ``health/1`` document of the closed slots of the last minute, and what they add up to."""
     edge = present.now_ms // 1000 - RECENT_S
-    recent = _sum(one.total for one in closed if one.t >= edge)
-    before = _sum(one.total for one in closed if one.t < edge)
-    whole = _sum(one.total for one in closed)
+    recent, before = Sum(), Sum()
+    for one in closed:
+        (recent if one.t >= edge else before).add(one.total)
+    whole = minute.total
     seconds = closed[-1].t - closed[0].t + 1 if closed else 0
     components = {
         "latency": component(histogram.above(recent.hist, SLOW_NS), recent.n, 0.05, 0.15),
@@ -83,7 +67,7 @@ def evaluate(present: Present, closed: Sequence[Closed]) -> Document:
         "service_name": present.service,
         "instance_id": "merged",
         "timestamp": present.now_ms // 1000,
-        "metrics": _metrics(present, closed, whole, seconds),
+        "metrics": _metrics(present, minute, seconds),
         "health_score": {
             "score": score,
             "status": {"ok": "healthy", "warning": "degraded"}.get(status, status),
@@ -93,7 +77,7 @@ def evaluate(present: Present, closed: Sequence[Closed]) -> Document:
         "alerts": _alerts(components, recent, before),
         "adaptive_thresholds": None,
         "rate_of_change": [],
-        "routes": _routes(closed),
+        "routes": _routes(minute),
         "saturation": [gauge(g) for g in present.saturation],
         "faults": list(present.faults),
         "schema": SCHEMA,
@@ -120,7 +104,7 @@ def _linear(x: float, *points: tuple[float, int]) -> int:
     return y0
 
 
-def _anomalies(recent: Sums, before: Sums) -> int:
+def _anomalies(recent: Sum, before: Sum) -> int:
     """Share of recent requests slower than twice the p95 before."""
     if before.n < 20:
         return 100
@@ -138,7 +122,7 @@ def _fullness(one: Gauge) -> int:
     return _linear(one.used / one.limit, (0.8, 100), (0.95, 40), (1.0, 20)) if one.limit else 100
 
 
-def _trend(recent: Sums, before: Sums) -> str:
+def _trend(recent: Sum, before: Sum) -> str:
     if not (recent.n and before.n):
         return "stable"
     now, then = (component(s.errors, s.n, 0.02, 0.10) for s in (recent, before))
@@ -146,8 +130,9 @@ def _trend(recent: Sums, before: Sums) -> str:
     return "degrading" if now < then - 10 else "improving" if now > then + 10 else "stable"
 
 
-def _metrics(present: Present, closed: Sequence[Closed], whole: Sums, seconds: int) -> Document:
-    hooks = total(r for r in _all(closed) if "webhook" in r.name).part().hist
+def _metrics(present: Present, minute: Minute, seconds: int) -> Document:
+    whole = minute.total
+    hooks = histogram.merge(*(r.hist for name, r in minute.routes.items() if "webhook" in name))
     api = {i: c - hooks.get(i, 0) for i, c in whole.hist.items()} if hooks else whole.hist
     p95, mean = whole.ms(0.95), _mean_ms(whole.hist)
     return {
@@ -166,13 +151,13 @@ def _metrics(present: Present, closed: Sequence[Closed], whole: Sums, seconds: i
         "streams": present.streams,
         "client_error_rate": round(whole.client_errors / whole.n, 6) if whole.n else 0.0,
         "aborted": whole.aborted,
-        "window_s": KEEP_S,
-        "workers": 1,
-        "workers_stale": 0,
+        "window_s": WINDOW_S,
+        "workers": present.workers,
+        "workers_stale": present.workers_stale,
     }
 
 
-def _alerts(components: Mapping[str, int], recent: Sums, before: Sums) -> list[Document]:
+def _alerts(components: Mapping[str, int], recent: Sum, before: Sum) -> list[Document]:
     slow = histogram.above(recent.hist, SLOW_NS)
     said = {
         "errors": (
@@ -207,21 +192,13 @@ def _alert(score: int, kind: str, sentence: str, then: float, now: float) -> Doc
     }
 
 
-def _routes(closed: Sequence[Closed]) -> list[Document]:
+def _routes(minute: Minute) -> list[Document]:
     """The routes with most errors, then most requests."""
-    by_name: dict[str, list[Packed]] = defaultdict(list)
-    for one in _all(closed):
-        by_name[one.name].append(one)
-    ranked = sorted(by_name.items(), key=lambda kv: (-sum(r.errors for r in kv[1]), -sum(r.n for r in kv[1])))
-    return [_route(name, seconds) for name, seconds in ranked[:TOP_ROUTES]]
+    ranked = sorted(minute.routes.items(), key=lambda kv: (-kv[1].errors, -kv[1].n))
+    return [_route(name, whole) for name, whole in ranked[:TOP_ROUTES]]
 
 
-def _route(name: str, seconds: Sequence[Packed]) -> Document:
-    whole = _sum(seconds)
-    exceptions: dict[str, int] = defaultdict(int)
-    for one in seconds:
-        for kind, c in one.exceptions.items():
-            exceptions[kind] += c
+def _route(name: str, whole: Sum) -> Document:
     return {
         "route": name,
         "n": whole.n,
@@ -229,17 +206,8 @@ def _route(name: str, seconds: Sequence[Packed]) -> Document:
         "p95_ms": whole.ms(0.95),
         "error_rate": round(whole.error_rate, 6),
         "slow_share": round(histogram.above(whole.hist, SLOW_NS) / whole.n, 6),
-        "exceptions": dict(exceptions),
+        "exceptions": dict(whole.exceptions),
     }
-
-
-def _all(closed: Iterable[Closed]) -> Iterable[Packed]:
-    return (route for one in closed for route in one.routes)
-
-
-def _sum(parts: Iterable[Packed]) -> Sums:
-    one = total(parts)
-    return Sums(one.n, one.errors, one.client_errors, one.aborted, histogram.unflat(one.pairs))
 
 
 def _mean_ms(hist: Mapping[int, int]) -> float:

@@ -17,8 +17,9 @@ from time import perf_counter_ns
 
 from . import routes
 from .asgi import App, Message, Receive, Scope, Send, path_of
+from .cell import Cell
 from .histogram import index
-from .window import Cell, Window
+from .window import Window
 from .wire import UNMATCHED
 
 MAX_KNOWN = 1024

@@ -73,7 +73,7 @@ class Monitor:
             self._gauges(),
             tuple(self._faults),
         )
-        return health.evaluate(present, closed)
+        return health.evaluate(present, closed, self._window.minute)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Be the ASGI endpoint of the health path."""

@@ -1,0 +1,132 @@
+"""A second of one route: counted live in a Cell, kept as Packed, and all routes of a second as Closed."""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+
+from . import histogram
+from .wire import MAX_NAME, OTHER, Part, Slot
+
+MAX_EXCEPTIONS = 8
+
+
+class Cell:
+    """The running second of one name. Every request is in *hist* once, failed and aborted ones too."""
+
+    __slots__ = ("aborted", "client_errors", "errors", "exceptions", "hist", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.hist: defaultdict[int, int] = defaultdict(int)
+        self.errors = 0
+        self.client_errors = 0
+        self.aborted = 0
+        self.exceptions: dict[str, int] = {}
+
+    def blame(self, exception: str) -> None:
+        """Count an exception type, bounded: the ninth and later types are ``~other``."""
+        known = exception in self.exceptions or len(self.exceptions) < MAX_EXCEPTIONS
+        name = exception[:MAX_NAME] if known else OTHER
+        self.exceptions[name] = self.exceptions.get(name, 0) + 1
+
+    def take(self) -> Packed:
+        """Return what was counted and start from zero."""
+        packed = Packed(
+            self.name,
+            sum(self.hist.values()),
+            self.errors,
+            self.client_errors,
+            self.aborted,
+            _packed(self.hist),
+            self.exceptions or NOTHING,
+        )
+        self.hist.clear()
+        self.errors = self.client_errors = self.aborted = 0
+        if self.exceptions:
+            self.exceptions = {}
+        return packed
+
+
+NOTHING: dict[str, int] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A cell's second at rest, some eight bytes a bucket."""
+
+    name: str
+    n: int
+    errors: int
+    client_errors: int
+    aborted: int
+    pairs: array[int]
+    exceptions: dict[str, int]
+
+    @classmethod
+    def of(cls, part: Part) -> Packed:
+        """Return a part of the wire at rest."""
+        return cls(part.name, part.n, part.errors, 0, 0, _packed(part.hist), dict(part.exceptions))
+
+    def part(self) -> Part:
+        """Return it as the wire has it."""
+        return Part(self.name, self.n, self.errors, histogram.unflat(self.pairs), self.exceptions)
+
+
+@dataclass(frozen=True)
+class Closed:
+    """A second that is over."""
+
+    t: int
+    routes: tuple[Packed, ...]
+    dependencies: tuple[Packed, ...]
+    peak: int
+
+    @cached_property
+    def total(self) -> Packed:
+        """All routes in one."""
+        return total(self.routes)
+
+    @classmethod
+    def of(cls, slot: Slot) -> Closed:
+        """Return a slot of another worker as we keep our own."""
+        routes = tuple(Packed.of(p) for p in slot.routes)
+        closed = cls(slot.t, routes, tuple(Packed.of(p) for p in slot.dependencies), 0)
+        whole = Packed("", slot.n, slot.errors, slot.client_errors, slot.aborted, _packed(slot.hist), NOTHING)
+        closed.__dict__["total"] = whole
+        return closed
+
+    def slot(self) -> Slot:
+        """Return it as the wire has it."""
+        return Slot(
+            self.t,
+            self.total.n,
+            self.total.errors,
+            self.total.client_errors,
+            self.total.aborted,
+            histogram.unflat(self.total.pairs),
+            tuple(r.part() for r in self.routes),
+            tuple(d.part() for d in self.dependencies),
+        )
+
+
+def total(parts: Iterable[Packed]) -> Packed:
+    """Return the sum of what is packed, without names."""
+    hist: defaultdict[int, int] = defaultdict(int)
+    n = errors = client_errors = aborted = 0
+    for one in parts:
+        n += one.n
+        errors += one.errors
+        client_errors += one.client_errors
+        aborted += one.aborted
+        for i, c in zip(one.pairs[::2], one.pairs[1::2]):  # noqa: B905 - strict costs on 3.10, pairs are pairs
+            hist[i] += c
+    return Packed("", n, errors, client_errors, aborted, _packed(hist), NOTHING)
+
+
+def _packed(hist: Mapping[int, int]) -> array[int]:
+    return array("I", chain.from_iterable(hist.items()))
