@@ -14,14 +14,16 @@
 
 import contextlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
+from ledger.archive import Archive
 from ledger.chain import GENESIS, BrokenChain, Entry, Head, Malformed, parse
 from ledger.store import (
     MOST_MISSED,
@@ -128,16 +130,37 @@ def _tls(verify: str) -> dict[str, str | bool]:
 
 
 class RedisStore:
-    """The store of `ledger.store` on Redis ≥ 7 or Valkey. *segment* is entries a LIST, and never changes."""
+    """The store of `ledger.store` on Redis ≥ 7 or Valkey. *segment* is entries a LIST, and never changes.
 
-    def __init__(self, client: redis.Redis, *, declared: bool = False, segment: int = SEGMENT) -> None:
+    *archive* is the folder from which segments that have left the server are read.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        declared: bool = False,
+        segment: int = SEGMENT,
+        archive: Path | None = None,
+    ) -> None:
         self._redis = client
         self._call = commands(client)
         self._declared = declared
         self._size = segment
+        self._archive = Archive(archive) if archive else None
         self._full: dict[str, int] = {}
         self._replicated: bool | None = None
         self._doubts = self._settled = 0
+
+    @property
+    def segment(self) -> int:
+        """How many entries a segment has."""
+        return self._size
+
+    @property
+    def commands(self) -> Commands:
+        """What it sends its commands with, for whoever examines the server."""
+        return self._call
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -147,6 +170,8 @@ class RedisStore:
     ) -> Conflict | None:
         check_batch(tenant, entries, expected)
         keys = self._append_keys(tenant, expected.seq, len(entries))
+        if expected == GENESIS and await self.archived(tenant):
+            return Conflict(await self.read(tenant, 0, MOST_MISSED))
         fixed = (expected.seq, expected.hash, self._size, MOST_MISSED, CHANNEL, tenant, note)
         answer = await self._confirmed(
             "FCALL", "ledger_append", len(keys), *keys, *fixed, *map(_element, entries)
@@ -157,8 +182,17 @@ class RedisStore:
             case [b"CONFLICT", [*elements], signed]:
                 return Conflict(_chained(expected, elements), _note(signed))
             case [b"SEALED", reason]:
+                if (expected.seq - 1) // self._size < await self.archived(tenant):
+                    return await self._missed_long_ago(tenant, expected, Sealed(reason.decode()))
                 raise Sealed(reason.decode())
         raise StoreDown(f"ledger_append answered {answer!r:.80}.")
+
+    async def _missed_long_ago(self, tenant: str, expected: Head, sealed: Sealed) -> Conflict:
+        """What follows *expected* where it was archived meanwhile. Raises *sealed* if nothing does."""
+        missed = await self.read(tenant, expected.seq, MOST_MISSED)
+        if not missed or missed[0].prev != expected.hash:
+            raise sealed
+        return Conflict(missed)
 
     async def read(self, tenant: str, after: int, limit: int) -> list[Entry]:
         elements = await self.elements(tenant, after, limit)
@@ -174,15 +208,44 @@ class RedisStore:
         while len(found) < limit:
             segment, at = divmod(after + len(found), self._size)
             to = min(at + limit - len(found), self._size) - 1
-            part = await self._call("LRANGE", _log(tenant, segment), at, to)
+            part = await self._part(tenant, segment, at, to)
             found += part
             if len(part) <= to - at:
                 break
         return found
 
+    async def _part(self, tenant: str, segment: int, at: int, to: int) -> list[bytes]:
+        """What a segment has from *at* to *to*, archived or not. Raises Sealed if it is missing."""
+        part: list[bytes] = await self._call("LRANGE", _log(tenant, segment), at, to)
+        if part or segment >= await self.archived(tenant):
+            return part
+        if self._archive is None:
+            raise Sealed(
+                f"its entries up to {(segment + 1) * self._size} were archived. Name the archive's folder: "
+                "--archive, or DATA_DIR/archive for the program."
+            )
+        return (await self._archive.elements(tenant, segment, self._size))[at : to + 1]
+
+    async def archived(self, tenant: str) -> int:
+        """How many whole segments have left the server."""
+        said = await self._call("GET", _key(tenant, "archived")) or b"0"
+        if not said.isdigit():
+            raise Sealed("what says how many of its segments were archived is no number.")
+        return int(said)
+
+    async def set_archived(self, tenant: str, segments: int) -> None:
+        """From now on the first *segments* are read from the archive. For the archiver."""
+        await self._call("SET", _key(tenant, "archived"), segments)
+
+    async def drop_segment(self, tenant: str, segment: int) -> None:
+        """Take an archived segment away. For the archiver. Raises ValueError for any other."""
+        if segment >= await self.archived(tenant):
+            raise ValueError(f"Segment {segment} of {tenant} was not archived.")
+        await self._call("DEL", _log(tenant, segment))
+
     async def head(self, tenant: str) -> Head:
         await self._settle()
-        segment = self._full.get(tenant, 0)
+        segment = max(self._full.get(tenant, 0), await self.archived(tenant))
         while (length := await self._call("LLEN", _log(tenant, segment))) == self._size:
             segment += 1
             self._full[tenant] = segment
@@ -300,16 +363,29 @@ class RedisStore:
             raise
 
     async def put_text(self, tenant: str, digest: str, text: str) -> None:
-        await self._call("HSET", _key(tenant, "texts"), digest, text)
+        await self._call("HSETNX", _key(tenant, "texts"), digest, text)
 
     async def get_text(self, tenant: str, digest: str) -> str | None:
         return _text(await self._call("HGET", _key(tenant, "texts"), digest))
 
     async def put_secret_value(self, tenant: str, commitment: str, value: str) -> None:
-        await self._call("HSET", _key(tenant, "vault"), commitment, value)
+        await self._call("HSETNX", _key(tenant, "vault"), commitment, value)
 
     async def get_secret_value(self, tenant: str, commitment: str) -> str | None:
         return _text(await self._call("HGET", _key(tenant, "vault"), commitment))
+
+    async def erase_secret_values(self, tenant: str, commitments: Collection[str]) -> int:
+        if not commitments:
+            return 0
+        return int(await self._call("HDEL", _key(tenant, "vault"), *commitments))
+
+    async def write_anew(self) -> bool:
+        """Have the server write its file anew, without what was erased. False where it does not let us."""
+        try:
+            await self._call("BGREWRITEAOF")
+        except _Refused:
+            return False
+        return True
 
     async def changes(self) -> AsyncIterator[str]:
         listener: Any = self._redis.pubsub()
@@ -332,6 +408,15 @@ class RedisStore:
 
 class _Refused(StoreDown):
     """The server answered, and the answer was no."""
+
+
+async def refused(call: Commands, *command: bytes | str | int) -> bool:
+    """Whether the server refuses *command* for want of rights. It is sent: choose one that does no harm."""
+    try:
+        await call(*command)
+    except _Refused as answer:
+        return isinstance(answer.__cause__, NoPermissionError)
+    return False
 
 
 @contextlib.contextmanager

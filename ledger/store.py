@@ -11,7 +11,7 @@ The contract of `append`: *a durably assigned sequence number, or an error.*
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -99,16 +99,19 @@ class Store(Protocol):
         """How well an appended entry is kept."""
 
     async def put_text(self, tenant: str, digest: str, text: str) -> None:
-        """Keep the text of a charter or a policy under its digest."""
+        """Keep the text of a charter or a policy under its digest. What is kept there already stays."""
 
     async def get_text(self, tenant: str, digest: str) -> str | None:
         """The text of that digest, or None."""
 
     async def put_secret_value(self, tenant: str, commitment: str, value: str) -> None:
-        """Keep what a person typed (with its salt) beside the log, where it can be erased."""
+        """Keep what a person typed (with its salt) beside the log, where it can be erased, not replaced."""
 
     async def get_secret_value(self, tenant: str, commitment: str) -> str | None:
         """What was kept under *commitment*, or None if it never was or has been erased."""
+
+    async def erase_secret_values(self, tenant: str, commitments: Collection[str]) -> int:
+        """Erase what was kept under *commitments*, and return how many values there were."""
 
     def changes(self) -> AsyncIterator[str]:
         """The tenants whose log has just grown: a hint, some may be missing. Raises StoreDown."""
@@ -179,16 +182,19 @@ class MemoryStore:
         return self._durability
 
     async def put_text(self, tenant: str, digest: str, text: str) -> None:
-        self._texts[tenant, digest] = text
+        self._texts.setdefault((tenant, digest), text)
 
     async def get_text(self, tenant: str, digest: str) -> str | None:
         return self._texts.get((tenant, digest))
 
     async def put_secret_value(self, tenant: str, commitment: str, value: str) -> None:
-        self._vault[tenant, commitment] = value
+        self._vault.setdefault((tenant, commitment), value)
 
     async def get_secret_value(self, tenant: str, commitment: str) -> str | None:
         return self._vault.get((tenant, commitment))
+
+    async def erase_secret_values(self, tenant: str, commitments: Collection[str]) -> int:
+        return sum(self._vault.pop((tenant, one), None) is not None for one in commitments)
 
     async def changes(self) -> AsyncIterator[str]:
         heard: asyncio.Queue[str] = asyncio.Queue()

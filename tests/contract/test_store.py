@@ -383,7 +383,7 @@ async def test_a_server_that_hides_its_settings_is_unverified_unless_declared(
 ):
     await redis_store._call(
         "ACL", "SETUSER", "hidden", "on", ">h", "~led:*", "&led:*", "-@all", "+hello", "+ping",
-        "+client", "+fcall", "+rpush", "+llen", "+lindex", "+lrange", "+set", "+publish",
+        "+client", "+fcall", "+rpush", "+llen", "+lindex", "+lrange", "+set", "+get", "+publish",
     )  # fmt: skip
     url = f"unix://hidden:h@{valkey.socket}"
     hidden, declared = await open_redis(url), await open_redis(url, declared=True)
@@ -397,7 +397,7 @@ async def test_a_server_that_hides_its_settings_is_unverified_unless_declared(
 async def test_a_user_who_may_not_publish_still_appends(redis_store, open_redis, valkey):
     await redis_store._call(
         "ACL", "SETUSER", "quiet", "on", ">q", "~led:*", "-@all", "+hello", "+client",
-        "+fcall", "+rpush", "+llen", "+lindex",
+        "+fcall", "+rpush", "+llen", "+lindex", "+get",
     )  # fmt: skip
     quiet = await open_redis(f"unix://quiet:q@{valkey.socket}")
     assert await quiet.append("acme", [sealed()], GENESIS) is None
