@@ -60,7 +60,7 @@ def statement(
     """The page as text. Raises BadZone."""
     times = Times(made.zone)
     told = _told(gathered, texts, scope, times)
-    watched = watch(gathered, told.from_ms, min(told.to_ms, made.at_ms))
+    watched = watch(gathered, max(told.from_ms, gathered.began_ms), min(told.to_ms, made.at_ms))
     proof = code(told.receipts[0]) if told.receipts else NO_RECEIPT
     title = f"{f'Incident {scope.incident}' if scope.incident else 'Period'} · {known.verdict.tenant}"
     sections = (

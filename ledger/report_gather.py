@@ -43,6 +43,11 @@ class Gathered:
     last: Fact | None = None
     signs: tuple["Sign", ...] = ()
 
+    @property
+    def began_ms(self) -> int:
+        """When the first process started; before that there was nobody to watch."""
+        return self.signs[0].since_ms if self.signs else 0
+
     def every[E: Event](self, kind: type[E]) -> list[tuple[Fact, E]]:
         """The tenant's facts of *kind*, oldest first."""
         return [(fact, fact.event) for fact in self.tenant if isinstance(fact.event, kind)]

@@ -132,9 +132,7 @@ def _head(canvas: Canvas, statement: Statement) -> None:
 
 def _title(canvas: Canvas, statement: Statement) -> float:
     """The title and the verdict's box; black where the log is not what it should be."""
-    wide = _width(BOLD, 13)
-    title = cut(wrapped(_seen(statement.title), RIGHT - LEFT, wide), 1, RIGHT - LEFT, wide)[0]
-    _write(canvas, Stroke(LEFT, TOP - 8, BOLD, 13, title))
+    _write(canvas, Stroke(LEFT, TOP - 8, BOLD, 13, _one(statement.title, BOLD, 13)))
     broken = statement.standing is Standing.NOT_INTACT
     size = 22 if broken else 15
     height = size + 8.0
@@ -226,24 +224,13 @@ def _tabled(table: Table) -> Iterator[list[Stroke]]:
 def _row(cells: Sequence[str], widths: Sequence[int], font: str, deep: float) -> list[Stroke]:
     unit, x, found = (RIGHT - LEFT) / sum(widths), LEFT, []
     for cell, share in zip(cells, widths, strict=True):
-        room, width = unit * share - 4, _width(font, SMALL)
-        text = cut(wrapped(_seen(cell), room, width), 1, room, width)[0]
-        found.append(Stroke(x, deep, font, SMALL, text))
+        found.append(Stroke(x, deep, font, SMALL, _one(cell, font, SMALL, unit * share - 4)))
         x += unit * share
     return found
 
 
 def _told(title: str, text: str) -> Iterator[list[Stroke]]:
-    width = _width(BOLD, HEADING)
-    yield [
-        Stroke(
-            LEFT,
-            22,
-            BOLD,
-            HEADING,
-            cut(wrapped(_seen(title), RIGHT - LEFT, width), 1, RIGHT - LEFT, width)[0],
-        )
-    ]
+    yield [Stroke(LEFT, 22, BOLD, HEADING, _one(title, BOLD, HEADING))]
     for one in wrapped(_seen(text), RIGHT - LEFT, _width(PLAIN, SMALL)):
         yield [Stroke(LEFT, 8, PLAIN, SMALL, one)]
 
@@ -252,10 +239,9 @@ def _told(title: str, text: str) -> Iterator[list[Stroke]]:
 
 
 def _foot(canvas: Canvas, said: str, page: str) -> None:
-    width = _width(PLAIN, 5.6)
-    room = RIGHT - LEFT - width(page) - 12
-    _write(canvas, Stroke(LEFT, 18, PLAIN, 5.6, cut(wrapped(_seen(said), room, width), 1, room, width)[0]))
-    _write(canvas, Stroke(RIGHT - width(page), 18, PLAIN, 5.6, page))
+    wide = _width(PLAIN, 5.6)(page)
+    _write(canvas, Stroke(LEFT, 18, PLAIN, 5.6, _one(said, PLAIN, 5.6, RIGHT - LEFT - wide - 12)))
+    _write(canvas, Stroke(RIGHT - wide, 18, PLAIN, 5.6, page))
 
 
 def _write(canvas: Canvas, one: Stroke) -> None:
@@ -278,6 +264,12 @@ def _drawable() -> frozenset[int]:
 
 def _seen(text: str) -> str:
     return visible(text, lambda one: ord(one) in _drawable())
+
+
+def _one(text: str, font: str, size: float, room: float = RIGHT - LEFT) -> str:
+    """*text* in one line."""
+    width = _width(font, size)
+    return cut(wrapped(_seen(text), room, width), 1, room, width)[0]
 
 
 def _width(font: str, size: float) -> Width:

@@ -27,6 +27,7 @@ from ledger.report_verdict import Known, Made, Reconciliation, Standing, Verdict
 from ledger.report_words import count
 from ledger.store import Durability, Store
 
+PARTLY = "No signature covers it. Receipts that others hold vouch up to #{}, and for nothing after it."
 UNVOUCHED = "The chain holds. Nobody signed it, and no receipt that others hold was compared with it."
 
 
@@ -105,14 +106,15 @@ def _booked(folder: Path, last: int, texts: Mapping[str, str]) -> tuple[Books, F
 def _verdict(folder: Path, found: Believed, tree: Frontier, tenant: str, outside: Outside) -> Verdict:
     kept = [seq for seq in outside.receipts if seq <= found.last]
     signed = report_signed.signed(folder, tree)
-    vouched = bool(signed.signer or kept)
-    doubtful = found.standing is Standing.INTACT and not vouched
+    vouched = found.last if signed.signer else max(kept, default=0)
+    doubtful = found.standing is Standing.INTACT and vouched < found.last
+    why = PARTLY.format(vouched) if vouched else UNVOUCHED
     return Verdict(
-        standing=Standing.NOT_CHECKABLE if doubtful else found.standing,
+        standing=Standing.NOT_CHECKABLE if doubtful and not vouched else found.standing,
         tenant=tenant,
         last_seq=found.last,
         root=tree.root().hex(),
-        why=UNVOUCHED if doubtful else found.why,
+        why=why if doubtful else found.why,
         first_bad=found.first_bad,
         signer=signed.signer,
         fingerprint=signed.key,

@@ -80,6 +80,8 @@ def heading(verdict: Verdict, made: Made, times: Times, span: str, wrote: str) -
 def banner(verdict: Verdict) -> str:
     if verdict.first_bad is not None:
         return f"NOT INTACT: first bad entry #{verdict.first_bad}"
+    if verdict.standing is Standing.INTACT and not verdict.signer:
+        return f"INTACT UP TO #{verdict.receipts_to}"
     return verdict.standing.upper()
 
 
