@@ -98,6 +98,7 @@ async def whole(api: str, folder: Path, people: int) -> AsyncIterator[tuple[str,
     (folder / "charter.toml").write_text(charter(people), encoding="utf-8")
     told = {
         "ALERT_SECRET": ALERT_SECRET.decode(),
+        "LEDGER_KEY": ALERT_SECRET.decode(),
         "CHARTER": str(folder / "charter.toml"),
         "DATA_DIR": str(folder),
         "HOST": "127.0.0.1",

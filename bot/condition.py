@@ -48,6 +48,7 @@ class Condition:
         found = [f"{self.mode}. {self._ledger()}", self._rules()]
         if not self.asks_models:
             found.append("No model is asked: policy names the action (ANTHROPIC_API_KEY is not set).")
+        found += [f"⚠️ {caveat}" for caveat in room.ledger.caveats()]
         found += [self.offbox.lag().sentence] if self.offbox else []
         found += self._services()
         found += self._unreached()

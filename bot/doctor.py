@@ -26,7 +26,9 @@ from handlers.ports import PortError
 from ledger.clock import WallClock
 from ledger.doctor import Finding, examine
 from ledger.embedded import CannotStart, EmbeddedValkey
+from ledger.keys import seed_of
 from ledger.ledger import Ledger
+from ledger.outside import NoteFile
 from ledger.redis_store import Commands, RedisStore, commands, connect
 from ledger.store import StoreDown
 from ledger.view import View, epoch_ms
@@ -113,9 +115,18 @@ async def _of_store(patient: Patient, store: RedisStore, redis: Commands) -> Fin
         yield finding
     yield await _clock(redis)
     for charter in patient.charters:
-        ledger = Ledger(charter.tenant.id, store, WallClock(), random.Random())
+        ledger = Ledger(
+            charter.tenant.id,
+            store,
+            WallClock(),
+            random.Random(),
+            signer=seed_of(patient.settings.ledger_key),
+            outside=NoteFile(patient.settings.data_dir / "state", charter.tenant.id, keeps=False),
+        )
         await ledger.sweep()
         yield _ledger(ledger, charter)
+        for caveat in ledger.caveats():
+            yield Finding(None, caveat)
         async for finding in _people(patient, charter, ledger.view, redis):
             yield finding
         await ledger.close()

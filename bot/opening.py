@@ -13,7 +13,9 @@ from handlers.ports import Rulebook
 from ledger import events as ev
 from ledger.clock import Clock
 from ledger.events import Actor, Event
+from ledger.keys import seed_of
 from ledger.ledger import Ledger, Refusal
+from ledger.outside import NoteFile
 from ledger.redis_store import Commands
 from ledger.store import Store
 from ledger.view import View
@@ -46,7 +48,15 @@ async def open_rooms(building: Building) -> list[Room]:
 
 async def _open(building: Building, charter: Charter, policy: Policy) -> Room:
     tenant = charter.tenant.id
-    ledger = Ledger(tenant, building.store, building.clock, random.Random())
+    settings = building.settings
+    ledger = Ledger(
+        tenant,
+        building.store,
+        building.clock,
+        random.Random(),
+        signer=seed_of(settings.ledger_key),
+        outside=NoteFile(settings.data_dir / "state", tenant),
+    )
     await ledger.sweep()
     await building.links.refresh(tenant)
     rulebook = Rulebook()
@@ -85,6 +95,7 @@ async def _say_started(room: Room, building: Building) -> None:
             reason=f"Process {building.process}",
             version=building.version,
             durability=room.ledger.durability.value,
+            signer=room.ledger.notary.key,
         )
 
     await room.ledger.record(Actor.orchestrator(building.process), decide)

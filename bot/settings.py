@@ -53,6 +53,7 @@ class Settings:
     """What the program was told. An empty text or None: that part is off."""
 
     alert_secret: bytes
+    ledger_key: bytes
     charter: Path
     data_dir: Path
     port: int = 8000
@@ -124,10 +125,10 @@ class _Reader:
             self.mistakes.append(f"{name} is {text!r}: write an address that starts with https://.")
         return text
 
-    def secret(self, name: str) -> bytes:
+    def secret(self, name: str, made: str) -> bytes:
+        """At least `LEAST_SECRET` bytes. *made* is the command that makes one."""
         value = self.text(name).encode()
         if len(value) < LEAST_SECRET:
-            made = 'python -c "import secrets; print(secrets.token_hex(32))"'
             self.mistakes.append(
                 f"{name} needs {LEAST_SECRET} bytes or more and has {len(value)}. Make one: {made}"
             )
@@ -155,7 +156,10 @@ def read(environment: Mapping[str, str]) -> Settings:
         base = reader.address("ALERTENGINE_BASE_URL")
         reader.notices.append("ALERTENGINE_BASE_URL was taken; its name here is PUBLIC_BASE_URL.")
     settings = Settings(
-        alert_secret=reader.secret("ALERT_SECRET"),
+        alert_secret=reader.secret(
+            "ALERT_SECRET", 'python -c "import secrets; print(secrets.token_hex(32))"'
+        ),
+        ledger_key=reader.secret("LEDGER_KEY", "python -m ledger keygen"),
         charter=Path(reader.text("CHARTER", "charter.toml")),
         data_dir=Path(reader.text("DATA_DIR", "var")),
         port=int(reader.number("PORT", 8000, 0, 65535)),

@@ -36,6 +36,10 @@ BATCH = 256
 PATIENCE_S = 2.0
 PAGE = 1000
 OUTSIDE_S = 1.0
+NOTHING_OUTSIDE = (
+    "When this process began there was no note of the ledger outside of its store, so a rollback before that "
+    "was not noticed here. Keep DATA_DIR, or a copy off the box (LEDGER_SINK_URL)."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ class Ledger:
         self.durability = Durability.UNVERIFIED
         self.calls = 0
         self.notary = Notary(tenant, signer, successor)
-        self.outside_trouble = ""
+        self._outside_trouble = self._unkept = ""
         self._outside = outside
         self._keeper: asyncio.Task[None] | None = None
         self._begun = False
@@ -187,6 +191,12 @@ class Ledger:
                 Durability.DECLARED,
             }
         )
+
+    def caveats(self) -> list[str]:
+        """What somebody who relies on the signatures should know, a sentence each."""
+        if self.view.head.seq and not self.notary.note:
+            return ["The ledger is not signed."]
+        return [trouble for trouble in (self._outside_trouble, self._unkept) if trouble]
 
     async def close(self) -> None:
         """Wait for what is queued; then no more is written."""
@@ -319,7 +329,10 @@ class Ledger:
     async def _look_at_notes(self) -> None:
         """Both are older than the entries that are read after them, so those go at least as far."""
         if self._outside:
-            self.notary.expect(await self._read_outside(), self.view.signers, self._outside.where)
+            found = await self._read_outside()
+            self.notary.expect(found, self.view.signers, self._outside.where)
+            if not found and not self._outside_trouble and (await self._store.head(self.tenant)).seq:
+                self._outside_trouble = NOTHING_OUTSIDE
         self.notary.expect(await self._store.note(self.tenant), self.view.signers)
 
     async def _read_outside(self) -> str:
@@ -328,7 +341,7 @@ class Ledger:
         try:
             return await asyncio.to_thread(self._outside.read)
         except OSError as error:
-            self.outside_trouble = f"The note in {self._outside.where} cannot be read: {error.strerror}."
+            self._outside_trouble = f"The note in {self._outside.where} cannot be read: {error.strerror}."
             return ""
 
     def _take(self, entries: Sequence[Entry], note: str) -> None:
@@ -356,11 +369,9 @@ class Ledger:
             return
         try:
             await asyncio.to_thread(self._outside.keep, self.notary.note)
-            self.outside_trouble = ""
+            self._unkept = ""
         except OSError as error:
-            self.outside_trouble = (
-                f"The newest note cannot be kept in {self._outside.where}: {error.strerror}."
-            )
+            self._unkept = f"The newest note cannot be kept in {self._outside.where}: {error.strerror}."
 
     def _absorb(self, entry: Entry) -> None:
         try:

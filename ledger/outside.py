@@ -28,9 +28,10 @@ class Outside(Protocol):
 
 
 class NoteFile:
-    """The note of *tenant* in *folder*, for any number of processes."""
+    """The note of *tenant* in *folder*, for any number of processes. Who only looks does not keep."""
 
-    def __init__(self, folder: Path, tenant: str) -> None:
+    def __init__(self, folder: Path, tenant: str, *, keeps: bool = True) -> None:
+        self._keeps = keeps
         self._file = folder / f"{tenant}.note"
         self.where = str(self._file)
 
@@ -41,6 +42,8 @@ class NoteFile:
             return ""
 
     def keep(self, note: str) -> None:
+        if not self._keeps:
+            return
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._alone():
             if not _is_newer(self.read(), note):

@@ -30,6 +30,7 @@ from tests.architecture.house import (
 )
 
 PROMISES = 8
+SECRETS = {"ALERT_SECRET": "s" * 32, "LEDGER_KEY": "k" * 32}
 MOST_PICTURE_BYTES = 1_000_000
 
 
@@ -106,15 +107,15 @@ def test_a_default_is_the_one_that_counts(name, shown):
     if name == "REDIS_DEPLOY_URL":
         assert shown in settings.NAMES
         return
-    secret = {"ALERT_SECRET": "s" * 32, "TELEGRAM_BOT_TOKEN": "1:a", "ANTHROPIC_API_KEY": "k"}
+    secret = SECRETS | {"TELEGRAM_BOT_TOKEN": "1:a", "ANTHROPIC_API_KEY": "k"}
     without, told = settings.read(secret), settings.read(secret | {name: shown})
     assert without == told
 
 
 def test_overrides_of_the_policy_are_as_the_table_says():
-    found = settings.read({"ALERT_SECRET": "s" * 32, "POLICY_CLOSE_MS": "90000"})
+    found = settings.read(SECRETS | {"POLICY_CLOSE_MS": "90000"})
     assert Policy().with_overrides(found.policy).close_ms == 90_000
-    scores = {"ALERT_SECRET": "s" * 32, "POLICY_MIN_SCORE_TO_ALERT": "70", "POLICY_RECOVER_SCORE": "80"}
+    scores = SECRETS | {"POLICY_MIN_SCORE_TO_ALERT": "70", "POLICY_RECOVER_SCORE": "80"}
     judged = Policy().with_overrides(settings.read(scores).policy)
     assert (judged.min_score_to_alert, judged.recover_score) == (70, 80)
 

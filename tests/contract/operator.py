@@ -47,6 +47,7 @@ class Place:
         """A good one; None leaves a name out."""
         good = {
             "ALERT_SECRET": "a secret of the operator, 32 bytes or more",
+            "LEDGER_KEY": "a key of the operator, 32 bytes or more",
             "TELEGRAM_BOT_TOKEN": TOKEN,
             "TELEGRAM_API_BASE": self.telegram.url,
             "TELEGRAM_WEBHOOK_SECRET": "s3cret-of-the-webhook",

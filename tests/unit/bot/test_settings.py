@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from bot import settings
 from bot.settings import NAMES, BadSettings, environment, kept_in, process_environment, read
 
-GOOD = {"ALERT_SECRET": "a secret of the operator, 32 bytes or more"}
+GOOD = {
+    "ALERT_SECRET": "a secret of the operator, 32 bytes or more",
+    "LEDGER_KEY": "a key of the operator, 32 bytes or more",
+}
 
 
 def mistakes(**changes: str) -> str:
@@ -19,7 +22,7 @@ def mistakes(**changes: str) -> str:
     return str(wrong.value)
 
 
-def test_one_secret_is_enough_to_begin():
+def test_two_secrets_are_enough_to_begin():
     found = read(GOOD)
     assert (found.port, found.charter, found.data_dir) == (8000, Path("charter.toml"), Path("var"))
     assert (found.telegram, found.twilio, found.council, found.redis_url) == (None, None, None, "")
@@ -32,6 +35,10 @@ def test_one_secret_is_enough_to_begin():
     [
         ({"ALERT_SECRET": None}, "ALERT_SECRET needs 32 bytes or more and has 0. Make one: python"),
         ({"ALERT_SECRET": "short"}, "has 5"),
+        (
+            {"LEDGER_KEY": None},
+            "LEDGER_KEY needs 32 bytes or more and has 0. Make one: python -m ledger keygen",
+        ),
         ({"PORT": "eighty"}, "PORT is 'eighty': write a number from 0 to 65535"),
         ({"PORT": "70000"}, "PORT is '70000'"),
         ({"PORT": "nan"}, "PORT is 'nan'"),
@@ -60,7 +67,7 @@ def test_whatever_stands_there_is_read_or_refused_in_words(told):
         read(told)
     except BadSettings as wrong:
         mistaken = wrong.mistakes
-    assert mistaken or len(told["ALERT_SECRET"].strip().encode()) >= 32
+    assert mistaken or all(len(told[name].strip().encode()) >= 32 for name in GOOD)
     assert all(any(name in mistake for name in NAMES) for mistake in mistaken)
 
 
