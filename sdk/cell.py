@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,7 @@ from functools import cached_property
 from itertools import chain
 
 from . import histogram
-from .wire import MAX_NAME, OTHER, Part, Slot
+from .wire import MAX_NAME, OTHER, Part, Slot, slot_document
 
 MAX_EXCEPTIONS = 8
 
@@ -90,6 +91,11 @@ class Closed:
     def total(self) -> Packed:
         """All routes in one."""
         return total(self.routes)
+
+    @cached_property
+    def line(self) -> str:
+        """The slot's JSON, made once."""
+        return json.dumps(slot_document(self.slot()), separators=(",", ":"))
 
     @classmethod
     def of(cls, slot: Slot) -> Closed:

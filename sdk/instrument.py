@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from . import asgi
 from .middleware import meter
 from .monitor import Monitor
 from .recovery import Recovery
+from .sharing import common_folder, is_one_of_many
 from .window import Window
 
 
@@ -18,6 +21,7 @@ def instrument(
     token: str | None = None,
     max_routes: int = 128,
     recovery: Recovery | None = None,
+    share: bool | str | Path | None = None,
 ) -> Monitor:
     """Measure *app*, answer GET *health_path* and the actions of *recovery*; return the monitor.
 
@@ -25,9 +29,16 @@ def instrument(
     so that their time counts too. Any other ASGI app is wrapped: serve ``monitor.app`` instead of it. With a
     *token* the health path wants ``Authorization: Bearer <token>``. Beyond *max_routes* routes, the rest is
     ``~other``.
+
+    Workers of one server answer for each other: *share* names the folder in which they meet, or says whether
+    they do (default: where this process is one of several workers, through shared memory).
     """
     window = Window(max_routes)
     monitor = Monitor(service, window, token)
+    if isinstance(share, str | Path):
+        monitor.share(partial(Path, share))
+    elif share or (share is None and is_one_of_many()):
+        monitor.share(partial(common_folder, service))
     own = recovery.endpoints if recovery is not None else {}
     own[health_path] = monitor.answer
     monitor.app = asgi.install(app, meter, window, own)

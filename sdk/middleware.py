@@ -86,6 +86,7 @@ def meter(app: App, window: Window, own: Mapping[str, App]) -> App:  # noqa: C90
 
     async def measured(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901 - as above
         if scope["type"] != "http":
+            window.turn_when_due()
             await app(scope, receive, send)
             return
         aside = own.get(path_of(scope) if scope.get("root_path") else scope["path"])

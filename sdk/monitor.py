@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from urllib.parse import parse_qsl
 
 from . import health, wire
 from .asgi import App, Receive, Reply, Scope, Send, headers_of, refusal
+from .cell import Closed
+from .minute import Minute
+from .sharing import Sharing
+from .together import Word
 from .window import Window
 
 log = logging.getLogger(__name__)
+NEVER = 1 << 52
 Usage = Callable[[], tuple[float, float]]
 
 
@@ -28,6 +35,7 @@ class Monitor:
         self._token = token
         self._usages: dict[str, Usage] = {}
         self._faults: dict[str, None] = {}
+        self._sharing: Sharing | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, receive, send)
@@ -48,8 +56,39 @@ class Monitor:
             self._faults.pop(name[: wire.MAX_NAME], None)
 
     def snapshot(self, since: int = 0) -> wire.Snapshot:
-        """Return the present and the closed slots after epoch second *since*: what the bot reads."""
-        slots = tuple(one.slot() for one in self._window.closed(since))
+        """Return the present and the closed slots of this worker after epoch second *since*."""
+        return self._present(tuple(one.slot() for one in self._window.closed(since)))
+
+    def health(self) -> health.Document:
+        """Return the ``health/1`` document of this worker, for people and readers of fastapi-alertengine."""
+        closed = self._window.closed()
+        word = Word(self._present(), 0, {}, self._peak(closed), len(self._window.streams))
+        return _evaluate(word.present, word, closed, self._window.minute)
+
+    def share(self, folder: Callable[[], Path]) -> None:
+        """Tell the workers that share *folder* what we count, and answer for all of them."""
+        self._sharing = Sharing(folder, self._word, self._window.turn_when_due)
+        self._window.woken = self._sharing.wake
+        self._window.turn_at = 0  # so that the first request, of whichever process, begins
+
+    def close(self) -> None:
+        """Tell the other workers the last that we counted, and stop telling."""
+        self._window.turn_when_due()
+        if self._sharing is not None:
+            self._sharing.close()
+
+    def _word(self) -> Word:
+        """Return what this worker has to say, from any thread."""
+        kept, through = self._window.kept()
+        return Word(
+            self._present(),
+            through,
+            {one.t: one for one in kept},
+            self._peak(kept),
+            len(self._window.streams),
+        )
+
+    def _present(self, slots: tuple[wire.Slot, ...] = ()) -> wire.Snapshot:
         return wire.Snapshot(
             self.service,
             time.time_ns() // 1_000_000,
@@ -60,26 +99,23 @@ class Monitor:
             faults=tuple(self._faults),
         )
 
-    def health(self) -> health.Document:
-        """Return the ``health/1`` document: for people, dashboards and readers of fastapi-alertengine."""
-        closed = self._window.closed()
-        present = health.Present(
-            self.service,
-            time.time_ns() // 1_000_000,
-            len(self._window.inflight),
-            max([one.peak for one in closed] + [self._window.peak]),
-            self._window.oldest_ms(),
-            len(self._window.streams),
-            self._gauges(),
-            tuple(self._faults),
-        )
-        return health.evaluate(present, closed, self._window.minute)
+    def _peak(self, closed: Sequence[Closed]) -> int:
+        return max([one.peak for one in closed] + [self._window.peak])
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Be the ASGI endpoint of the health path."""
-        await self._reply(scope).send(send, head=scope["method"] == "HEAD")
+        asked = self._asked(scope)
+        if isinstance(asked, Reply):
+            reply = asked
+        elif self._sharing is None:
+            reply = Reply(200, self._own(*asked))
+        else:
+            self._window.turn_when_due()
+            reply = Reply(200, await asyncio.wrap_future(self._sharing.answers.submit(self._whole, *asked)))
+        await reply.send(send, head=scope["method"] == "HEAD")
 
-    def _reply(self, scope: Scope) -> Reply:
+    def _asked(self, scope: Scope) -> Reply | tuple[str, int]:
+        """Return the format and the *since* that are asked for, or why there is no answer."""
         if scope["method"] not in {"GET", "HEAD"}:
             return refusal(405, "ask with GET", allow="GET, HEAD")
         if not self._is_entitled(headers_of(scope).get("authorization", "")):
@@ -88,13 +124,27 @@ class Monitor:
         since = query.get("since", "0")
         if not (since.isascii() and since.isdigit() and len(since) <= 12):
             return refusal(400, "since is not a whole epoch second")
-        match query.get("format", "health"):
-            case "slots":
-                return Reply(200, wire.encode(self.snapshot(int(since))))
-            case "health":
-                return Reply(200, json.dumps(self.health()).encode())
-            case _:
-                return refusal(400, "format is neither health nor slots")
+        kind = query.get("format", "health")
+        if kind not in {"health", "slots"}:
+            return refusal(400, "format is neither health nor slots")
+        return kind, int(since)
+
+    def _own(self, kind: str, since: int) -> bytes:
+        """Return what this worker answers alone."""
+        return wire.encode(self.snapshot(since)) if kind == "slots" else json.dumps(self.health()).encode()
+
+    def _whole(self, kind: str, since: int) -> bytes:
+        """Return what all workers answer. Reads files."""
+        sharing = self._sharing
+        if sharing is None:
+            return self._own(kind, since)
+        all = sharing.all()
+        told = all.snapshot(since if kind == "slots" else NEVER)
+        if kind == "slots":
+            return wire.encode(told)
+        word = Word(told, 0, {}, all.peak, all.streams)
+        document = _evaluate(told, word, all.closed(), all.minute)
+        return json.dumps({**document, "stale": sharing.is_stale}).encode()
 
     def _is_entitled(self, authorization: str) -> bool:
         if self._token is None:
@@ -104,6 +154,22 @@ class Monitor:
     def _gauges(self) -> tuple[wire.Gauge, ...]:
         read = (_read(name, usage) for name, usage in self._usages.items())
         return tuple(gauge for gauge in read if gauge is not None)
+
+
+def _evaluate(now: wire.Snapshot, word: Word, closed: Sequence[Closed], minute: Minute) -> health.Document:
+    present = health.Present(
+        now.service,
+        now.now_ms,
+        now.inflight,
+        word.peak,
+        now.oldest_ms,
+        word.streams,
+        now.saturation,
+        now.faults,
+        now.workers,
+        now.workers_stale,
+    )
+    return health.evaluate(present, closed, minute)
 
 
 def _read(name: str, usage: Usage) -> wire.Gauge | None:

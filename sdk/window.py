@@ -29,7 +29,7 @@ class Window:
 
     *inflight* maps the monotonic ns of each request's start to its scope, oldest first; *streams* are open
     event streams; *peak* is the most requests in flight at once in the running second;
-    *minute* is what the ring adds up to.
+    *minute* is what the ring adds up to; *woken* is called at each turn, where the cells may be touched.
     """
 
     __slots__ = (
@@ -46,6 +46,7 @@ class Window:
         "peak",
         "streams",
         "turn_at",
+        "woken",
     )
 
     def __init__(
@@ -66,6 +67,7 @@ class Window:
         self.peak = 0
         self._t = 0
         self.turn_at = 0
+        self.woken: Callable[[], None] | None = None
         self._open()
 
     def cell(self, name: str) -> Cell:
@@ -84,6 +86,8 @@ class Window:
 
     def turn(self) -> None:
         """Close the running second and open the present one. A second without requests leaves no slot."""
+        if self.woken is not None:
+            self.woken()
         routes = tuple(cell.take() for cell in self._cells.values() if cell.hist)
         with self._lock:
             dependencies = tuple(cell.take() for cell in self._dependencies.values() if cell.hist)
@@ -105,14 +109,26 @@ class Window:
 
     def oldest_ms(self) -> int:
         """Return the age of the oldest request in flight, 0 when there is none."""
-        begun = next(iter(self.inflight), None)
+        try:
+            begun = next(iter(self.inflight), None)
+        except RuntimeError:  # it changed while another thread looked: what was oldest has just ended
+            begun = None
         return 0 if begun is None else (self._now() - begun) // 1_000_000
 
     def closed(self, since: int = 0) -> tuple[Closed, ...]:
         """Return the closed slots of the last minute after epoch second *since*, oldest first."""
+        self.turn_when_due()
+        return tuple(one for one in self._ring if one.t > since)
+
+    def turn_when_due(self) -> None:
+        """Close the running second if it is over."""
         if self._now() >= self.turn_at:
             self.turn()
-        return tuple(one for one in self._ring if one.t > since)
+
+    def kept(self) -> tuple[tuple[Closed, ...], int]:
+        """Return the closed slots and the second that they are complete through; from any thread."""
+        through = self._t - 1
+        return tuple(self._ring), through
 
 
 def _bounded(cells: dict[str, Cell], name: str, most: int) -> Cell:

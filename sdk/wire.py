@@ -141,7 +141,7 @@ def document(snapshot: Snapshot) -> dict[str, object]:
         "inflight": s.inflight,
         "oldest_ms": s.oldest_ms,
         "saturation": [gauge(g) for g in s.saturation],
-        "slots": [_slot(slot) for slot in s.slots],
+        "slots": [slot_document(slot) for slot in s.slots],
         "faults": list(s.faults),
     }
 
@@ -151,7 +151,8 @@ def gauge(g: Gauge) -> dict[str, object]:
     return {"name": g.name, "used": g.used, "limit": g.limit}
 
 
-def _slot(slot: Slot) -> dict[str, object]:
+def slot_document(slot: Slot) -> dict[str, object]:
+    """Return a slot as its JSON object."""
     return {
         "t": slot.t,
         "n": slot.n,
@@ -160,7 +161,9 @@ def _slot(slot: Slot) -> dict[str, object]:
         "aborted": slot.aborted,
         "hist": histogram.flat(slot.hist),
         "routes": [{"route": p.name, **_numbers(p), "exceptions": dict(p.exceptions)} for p in slot.routes],
-        "dependencies": [{"name": p.name, **_numbers(p)} for p in slot.dependencies],
+        "dependencies": [
+            {"name": p.name, **_numbers(p), "exceptions": dict(p.exceptions)} for p in slot.dependencies
+        ],
     }
 
 
@@ -182,7 +185,7 @@ def parse(parsed: object) -> Snapshot:
     o = _object(parsed, "the answer")
     if o.get("schema") != SCHEMA:
         raise Malformed(f"schema is {str(o.get('schema'))[:40]!r}, not {SCHEMA!r}")
-    slots = _list(o, "slots", _read_slot, MAX_SLOTS)
+    slots = _list(o, "slots", read_slot, MAX_SLOTS)
     if any(a.t >= b.t for a, b in itertools.pairwise(slots)):
         raise Malformed("slots are not in the order of t")
     return Snapshot(
@@ -199,7 +202,8 @@ def parse(parsed: object) -> Snapshot:
     )
 
 
-def _read_slot(value: object) -> Slot:
+def read_slot(value: object) -> Slot:
+    """Return the slot in an already parsed JSON value; Malformed when it is anything else."""
     o = _object(value, "a slot")
     slot = Slot(
         t=_count(o, "t"),

@@ -99,7 +99,9 @@ def test_the_wire_has_the_keys_that_the_poller_was_promised():
                         "exceptions": {"TimeoutError": 3},
                     }
                 ],
-                "dependencies": [{"name": "payments-api", "n": 5, "errors": 0, "hist": [300, 5]}],
+                "dependencies": [
+                    {"name": "payments-api", "n": 5, "errors": 0, "hist": [300, 5], "exceptions": {}}
+                ],
             }
         ],
         "faults": [],

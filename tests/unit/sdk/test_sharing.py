@@ -1,0 +1,146 @@
+import asyncio
+import json
+import os
+import threading
+
+import pytest
+
+from sdk import instrument, wire
+from sdk.sharing import FORGET_S, Files, decode, private_folder
+from tests.unit.sdk.asgi_client import call, until
+from tests.unit.sdk.test_middleware import ok
+from tests.unit.sdk.test_together import Clocks, count, word_of
+
+
+@pytest.fixture
+def clocks():
+    return Clocks()
+
+
+def files(folder, worker, clocks):
+    return Files(folder, worker, lambda: clocks.wall)
+
+
+def at_ease(path, clocks):
+    os.utime(path, ns=(clocks.wall, clocks.wall))
+
+
+def test_what_a_worker_writes_the_others_read_and_it_does_not_read_itself(tmp_path, clocks):
+    window = clocks.window()
+    count(window, clocks, "GET /", 100, "OSError")
+    clocks.forward(1_000_000_000)
+    a, b = files(tmp_path, "a", clocks), files(tmp_path, "b", clocks)
+    a.write(word_of(window, clocks))
+    at_ease(tmp_path / "a", clocks)
+    assert a.others() == {}
+    (read,) = b.others().values()
+    assert {t: one.slot() for t, one in read.seconds.items()} == {
+        one.t: one.slot() for one in window.closed()
+    }
+
+
+def test_a_second_that_is_known_is_not_read_again(tmp_path, clocks):
+    window = clocks.window()
+    reader, writer = files(tmp_path, "reader", clocks), files(tmp_path, "w", clocks)
+    known = []
+    for i in range(2):
+        count(window, clocks, "GET /", 100, "")
+        clocks.forward(1_000_000_000)
+        writer.write(word_of(window, clocks))
+        at_ease(tmp_path / "w", clocks)
+        known.append(reader.others()["w"].seconds)
+        assert len(known[i]) == i + 1
+    first = min(known[1])
+    assert known[1][first] is known[0][first]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"{}", b"[]", b"\xff\xff", b"{" * 100_000, b'{"index":[1],"through":1,"peak":0,"streams":0}\n{}'],
+)
+def test_a_file_that_is_no_word_is_as_if_it_had_not_been_said(tmp_path, clocks, raw):
+    (tmp_path / "w").write_bytes(raw)
+    assert files(tmp_path, "reader", clocks).others() == {}
+    with pytest.raises(wire.Malformed):
+        decode(raw)
+
+
+def test_what_the_dead_wrote_counts_for_a_minute_and_is_deleted_after_two(tmp_path, clocks):
+    window = clocks.window()
+    count(window, clocks, "GET /", 100, "")
+    clocks.forward(1_000_000_000)
+    files(tmp_path, "dead", clocks).write(word_of(window, clocks))
+    at_ease(tmp_path / "dead", clocks)
+    reader = files(tmp_path, "reader", clocks)
+    clocks.forward(50 * 1_000_000_000)
+    assert list(reader.others()) == ["dead"]
+    clocks.forward(20 * 1_000_000_000)
+    assert reader.others() == {}
+    assert (tmp_path / "dead").exists()
+    clocks.forward(FORGET_S * 1_000_000_000)
+    assert reader.others() == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch):
+    folder = private_folder(tmp_path, "check/out")
+    assert folder.name == f"countersign-{os.getuid()}-check_out"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr("os.getuid", lambda: folder.stat().st_uid)
+    assert private_folder(tmp_path, "check/out") == folder
+
+
+async def ask(monitor, query=b""):
+    _, _, body = await call(monitor.app, path="/health/alerts", query=query)
+    return json.loads(body)
+
+
+async def test_any_worker_answers_for_all(tmp_path):
+    workers = [instrument(ok, service="shop", share=tmp_path) for _ in range(3)]
+    try:
+        for n, worker in enumerate(workers):
+            worker.saturation("pool", lambda: (1, 10))
+            for _ in range(n + 1):
+                await call(worker.app)
+        for worker in workers:
+            worker._window.turn()
+            await asyncio.to_thread(worker._sharing.publish)
+        for worker in workers:
+            told = await ask(worker)
+            assert (told["metrics"]["workers"], told["metrics"]["workers_stale"]) == (3, 0)
+            assert told["saturation"] == [{"name": "pool", "used": 3, "limit": 30}]
+            assert told["stale"] is False
+        for worker in workers:
+            worker._window._t += 2  # every worker has closed what it counted
+        for worker in workers:
+            await asyncio.to_thread(worker._sharing._open().write, worker._word())
+        slots = wire.parse(await ask(workers[0], b"format=slots")).slots
+        assert sum(slot.n for slot in slots) == 6
+    finally:
+        for worker in workers:
+            worker._sharing._stop.set()
+
+
+async def test_a_folder_that_cannot_be_written_fails_no_request_and_is_told_as_stale(tmp_path, caplog):
+    gone = tmp_path / "gone"
+    monitor = instrument(ok, share=gone)
+    try:
+        assert (await call(monitor.app))[0] == 200
+        await until(lambda: monitor._sharing.is_stale)
+        told = await ask(monitor)
+        assert told["stale"] is True
+        assert told["metrics"]["workers"] == 1
+        assert "cannot tell each other" in caplog.text
+    finally:
+        monitor._sharing._stop.set()
+
+
+async def test_nothing_is_begun_before_the_first_request_and_nothing_without_other_workers(tmp_path):
+    before = {t.name for t in threading.enumerate()}
+    alone, monitor = instrument(ok), instrument(ok, share=tmp_path)
+    await call(alone.app)
+    assert list(tmp_path.iterdir()) == []
+    assert {t.name for t in threading.enumerate()} == before
+    await call(monitor.app)
+    await until(lambda: [p for p in tmp_path.iterdir() if not p.name.startswith(".")])
+    monitor._sharing._stop.set()
