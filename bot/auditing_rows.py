@@ -32,7 +32,7 @@ async def told(room: Room, scope: Scope, zone: str, what: str = "") -> Answer:
 
 async def _read(room: Room, scope: Scope) -> tuple[list[Entry], str]:
     if scope.person:
-        found = await newest(room, scope, PERSONS_MOST, LOOK_BACK)
+        found, _ = await newest(room, scope, PERSONS_MOST, LOOK_BACK)
         looked = min(LOOK_BACK, room.ledger.view.head.seq)
         return found, f"Among the newest {looked} entries. /audit verify checks the chain."
     after, last = await bounds(room, scope)

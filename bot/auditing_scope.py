@@ -104,16 +104,21 @@ async def pages(room: Room, after: int, last: int) -> AsyncIterator[list[Entry]]
         yield page
 
 
-async def newest(room: Room, scope: Scope, most: int, look: int) -> list[Entry]:
-    """At most *most* of the newest entries of *scope*, oldest first, among the newest *look*."""
-    found: list[Entry] = []
-    end = room.ledger.view.head.seq
-    stop = max(0, end - look)
+async def newest(room: Room, scope: Scope, most: int, look: int, before: int = 0) -> tuple[list[Entry], int]:
+    """At most *most* of the newest entries of *scope* with a seq under *before*, oldest first.
+
+    At most *look* entries are looked at. The number is where to go on, as the next *before*; 0 at the end.
+    """
+    after, end = await bounds(room, scope)
+    end = min(end, before - 1) if before else end
+    stop, found = max(after, end - look), list[Entry]()
     while end > stop and len(found) < most:
         begin = max(stop, end - PAGE)
         part = [e async for page in pages(room, begin, end) for e in page if scope.holds(e)]
         found, end = part + found, begin
-    return found[-most:]
+    rest = found[-most:]
+    reached = rest[0].seq if len(found) > most else end + 1
+    return rest, reached if reached > after + 1 else 0
 
 
 def _linked(head: Head, entry: Entry) -> Head:

@@ -69,17 +69,28 @@ class Checks:
     """The newest check of each tenant, for those who need a verdict beside something else."""
 
     def __init__(self) -> None:
-        self._found: dict[str, tuple[int, Checked]] = {}
-        self._one = asyncio.Lock()
+        self._found: dict[str, tuple[int, asyncio.Task[Checked]]] = {}
 
     async def recent(self, room: Room) -> Checked:
         """A check of the last minute, made now if there is none. Raises StoreDown."""
-        async with self._one:
-            at_ms, found = self._found.get(room.tenant, (0, None))
-            if found is None or room.now_ms() - at_ms > FRESH_MS:
-                found = await check(room)
-                self._found[room.tenant] = room.now_ms(), found
-            return found
+        return await asyncio.shield(self._task(room))
+
+    async def soon(self, room: Room, seconds: float) -> Checked | None:
+        """The same, or None where it takes longer; it goes on. Raises StoreDown."""
+        task = self._task(room)
+        done, _ = await asyncio.wait([task], timeout=seconds)
+        return task.result() if done else None
+
+    def _task(self, room: Room) -> asyncio.Task[Checked]:
+        at_ms, task = self._found.get(room.tenant, (0, None))
+        if task is None or (task.done() and (_failed(task) or room.now_ms() - at_ms > FRESH_MS)):
+            task = asyncio.create_task(check(room), name=f"check:{room.tenant}")
+            self._found[room.tenant] = room.now_ms(), task
+        return task
+
+
+def _failed(task: asyncio.Task[Checked]) -> bool:
+    return task.cancelled() or task.exception() is not None
 
 
 class _Folding:
@@ -92,7 +103,6 @@ class _Folding:
         self._replay = Replay()
         self._tree = Frontier()
         self._root_there = b""
-        self._key = ""
 
     @property
     def size(self) -> int:
@@ -106,7 +116,6 @@ class _Folding:
                 raise Tampered(entry.seq, "it is not the one that was written")
             self._origin += entry.hash[:16] if entry.seq == 1 else ""
             self._tree = self._tree.append(bytes.fromhex(entry.hash))
-            self._key = _key_in(entry) or self._key
             if self.checkpoint and self.checkpoint.size == entry.seq:
                 self._root_there = self._tree.root()
 
@@ -136,17 +145,8 @@ class _Folding:
             raise BadNote(f"it covers {there.size} entries and here are {self.size}")
         if there.size and there.root != self._root_there:
             raise BadNote(f"its root is not that of the first {there.size} entries")
-        verifier = Verifier.parse(vkey(there.origin, self._key)) if self._key else None
+        keys = self._replay.view.signers
+        verifier = Verifier.parse(vkey(there.origin, keys[-1])) if keys else None
         if verifier is None or not verifier.verify(self.note):
             raise BadNote("its signature is not of the key that the ledger names")
         return there.size, f"Signed up to #{there.size} with key {verifier.key_id}."
-
-
-def _key_in(entry: Entry) -> str:
-    """The public key that *entry* says signs from here on; empty if it says nothing of it."""
-    match entry.event:
-        case "Started":
-            return str(entry.data.get("signer") or "")
-        case "KeyRotated":
-            return str(entry.data.get("new") or "").split("+", 2)[-1]
-    return ""

@@ -11,16 +11,14 @@ from html import escape
 from bot import phrases
 from bot.adoption import Adoption
 from bot.answer import Desk
-from bot.auditing import Auditing
 from bot.conversation import Conversations, Key
-from bot.errands import Errands
+from bot.evidence import Evidence
 from bot.order import Order, person_named
 from bot.pages import Invitations
 from bot.ports import Answer, Said, Tap, Verb
 from bot.room import House, Room
 from bot.tokens import Codes
 from bot.words import hm
-from handlers.charter import Person
 from ledger import events as ev
 from ledger.chain import Entry
 from ledger.events import Event
@@ -64,8 +62,8 @@ class Commands:
         codes: Codes,
         conversations: Conversations,
         condition: Callable[[Room], Sequence[str]],
+        evidence: Evidence,
         invitations: Invitations | None = None,
-        auditing: Auditing | None = None,
     ) -> None:
         self._house = house
         self._desk = desk
@@ -74,7 +72,7 @@ class Commands:
         self._conversations = conversations
         self._condition = condition
         self._invitations = invitations
-        self._auditing = auditing or Auditing(Errands(_nowhere))
+        self._evidence = evidence
 
     async def tapped(self, tenant: str, tap: Tap) -> Answer:
         """Answer a tap. *tenant* is empty where nobody knows whose it is."""
@@ -190,10 +188,19 @@ class Commands:
         found = self._pick(order)
         if found is None:
             return Answer("I know no such incident. /incidents lists them.")
-        return await self._auditing.incident(order.room, order.person, found, order.said.act)
+        return await self._evidence.auditing.incident(order.room, order.person, found, order.said.act)
 
     async def audit(self, order: Order) -> Answer:
-        return await self._auditing.audit(order)
+        return await self._evidence.auditing.audit(order)
+
+    async def reconcile(self, order: Order) -> Answer:
+        return await self._evidence.reconciling.reconcile(order)
+
+    async def access(self, order: Order) -> Answer:
+        return await self._evidence.access.access(order)
+
+    async def erase(self, order: Order) -> Answer:
+        return await self._evidence.erasing.erase(order)
 
     async def approve(self, order: Order) -> Answer:
         """`/approve 4812`; in private, without a code: what is asked, as links."""
@@ -315,6 +322,7 @@ COMMANDS: Mapping[str, Command] = {
     "incidents": Command("what is open, and the newest closed", Commands.incidents),
     "incident": Command("one incident: /incident checkout-3", Commands.incident),
     "audit": Command("the ledger: today, checkout-3, verify, receipt, export", Commands.audit),
+    "reconcile": Command("whether the books balance, with a period or without", Commands.reconcile),
     "approve": Command("approve by the card's code: /approve 4812", Commands.approve),
     "deny": Command("deny by the card's code: /deny 4812 reason", Commands.deny),
     "ask": Command("ask again, with fresh numbers", Commands.ask),
@@ -324,6 +332,8 @@ COMMANDS: Mapping[str, Command] = {
     "pause": Command("nothing executes until /resume", Commands.pause),
     "resume": Command("ends /pause", Commands.resume),
     "whoami": Command("who I think you are", Commands.whoami),
+    "access": Command("who may do what: /access review", Commands.access),
+    "erase": Command("what a person typed leaves the vault; takes two admins", Commands.erase),
     "link": Command("link an account with a code", Commands.link),
     "help": Command("this list", Commands.help),
     "start": Command("say hello", Commands.start),
@@ -339,10 +349,6 @@ def _parse(said: Said) -> tuple[str, str]:
     if said.channel == "whatsapp" and bare in COMMANDS and bare not in {"approve", "deny"}:
         return bare, words.strip()
     return "", said.text.strip()
-
-
-async def _nowhere(room: Room, person: Person, answer: Answer) -> bool:
-    return False
 
 
 def _tap(order: Order, verb: Verb, anchor: str, option: str = "", words: str = "") -> Tap:

@@ -31,11 +31,15 @@ HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The one button of a page. One that denies has a line above it in which a reason may be typed."""
+    """The one button of a page. One that denies has a line above it in which a reason may be typed.
+
+    *action* is where it goes, seen from the page.
+    """
 
     token: str
     label: str
     denies: bool = False
+    action: str = "recover/confirm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class Paper:
         reason = '<label>Why? <input name="reason" maxlength="500" autocomplete="off"></label>'
         kind = ' class="no"' if self.form.denies else ""
         return (
-            '<form method="post" action="recover/confirm">'
+            f'<form method="post" action="{escape(self.form.action)}">'
             f'<input type="hidden" name="token" value="{escape(self.form.token)}">'
             f"{reason if self.form.denies else ''}<button{kind}>{escape(self.form.label)}</button></form>"
         )

@@ -18,8 +18,8 @@ from aiohttp import web
 from bot.adoption import Adoption
 from bot.answer import Desk
 from bot.app import KEEPALIVE_S, Route, application
-from bot.auditing import Auditing
 from bot.auditing_ways import Ways
+from bot.auditor import Auditor
 from bot.channels.telegram import TelegramChannel, TelegramReceiver, build_application, builder
 from bot.channels.twilio_api import TwilioApi
 from bot.channels.whatsapp import WhatsAppChannel
@@ -30,6 +30,7 @@ from bot.channels.whatsapp_templates import variable
 from bot.commands import COMMANDS, Commands
 from bot.conversation import RedisConversations
 from bot.errands import Errands
+from bot.evidence import Evidence
 from bot.ingress import Inbox, Receiver, TelegramDoor
 from bot.lasting import Part, lasting
 from bot.lease import Lease
@@ -58,6 +59,7 @@ from handlers.readings import reading_of
 from ledger import events as ev
 from ledger.clock import WallClock
 from ledger.embedded import EmbeddedValkey
+from ledger.erasure import erase
 from ledger.events import Actor, Reading
 from ledger.ledger import Refusal
 from ledger.redis_store import Commands as Redis
@@ -130,7 +132,9 @@ class _Program:
         """Connect to the store, or start the embedded one."""
         url = settings.redis_url or await _embedded(settings, stack)
         client = connect(url, tls_verify=settings.redis_tls_verify, connections=CONNECTIONS)
-        store = RedisStore(client, declared=settings.durability_declared)
+        store = RedisStore(
+            client, declared=settings.durability_declared, archive=settings.data_dir / "archive"
+        )
         stack.push_async_callback(store.close)
         if not settings.redis_deploy_url:  # else the release has loaded it, and this user may not
             await store.load_functions()
@@ -146,8 +150,9 @@ class _Program:
         base, errands = self.settings.public_base_url, Errands(self._post)
         stack.push_async_callback(errands.close)
         passes = Passes(self.settings.alert_secret, self.clock)
-        auditing = Auditing(errands, Ways(passes, base) if base else None)
-        desk = Desk(self.house.rooms, self.process, self._post, auditing.incident)
+        ways = Ways(passes, base) if base else None
+        evidence = Evidence.of(errands, self.process, self.settings.alert_secret, _erase, ways)
+        desk = Desk(self.house.rooms, self.process, self._post, evidence.auditing.incident)
         self.commands = Commands(
             self.house,
             desk,
@@ -155,10 +160,11 @@ class _Program:
             self.codes,
             RedisConversations(self.redis),
             self._condition,
+            evidence,
             Invitations(self.tokens, base) if base else None,
-            auditing,
         )
         self.routes += Pages(self.house.rooms, desk, self.tokens).routes()
+        self.routes += Auditor(self.house.rooms, passes, evidence.auditing.checks).routes()
         if self.settings.telegram:
             await self._open_telegram(self.settings.telegram, stack)
         if self.settings.twilio:
@@ -434,6 +440,10 @@ def durability_warning(room: Room) -> str:
     """What stands on every card while the ledger may lose entries, or nobody can tell."""
     kept = room.ledger.durability
     return "" if kept is Durability.DURABLE else kept.sentence
+
+
+async def _erase(room: Room, subject: str) -> int:
+    return await erase(room.store, room.tenant, [subject])
 
 
 async def _embedded(settings: Settings, stack: AsyncExitStack) -> str:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from bot.answer import Desk
+from bot.errands import Errands, Post
+from bot.evidence import Evidence
 from bot.ports import Answer, Tap, Verb
 from bot.room import Room
 from bot.roster import MemoryLinks, Roster
@@ -13,6 +15,7 @@ from handlers.ports import Rulebook
 from ledger import events as ev
 from ledger.chain import Entry
 from ledger.clock import ManualClock
+from ledger.erasure import erase
 from ledger.events import Act, Actor, Reading
 from ledger.ledger import Decide, Ledger
 from ledger.machine import Incident
@@ -177,6 +180,19 @@ class Tenant:
 
     def events(self) -> list[str]:
         return [type(fact.event).__name__ for fact in self.incident.facts]
+
+
+async def nowhere(room: Room, person: Person, answer: Answer) -> bool:
+    return False
+
+
+def evidence(post: Post = nowhere) -> Evidence:
+    """What audits, reconciles, reviews and erases, for a front in memory."""
+
+    async def eraser(room: Room, subject: str) -> int:
+        return await erase(room.store, room.tenant, [subject])
+
+    return Evidence.of(Errands(post), "bot.1", b"s" * 32, eraser)
 
 
 async def tenant(rules: Charter | None = None, store: Store | None = None, *, adopted: bool = True) -> Tenant:

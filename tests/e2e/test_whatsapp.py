@@ -51,7 +51,7 @@ from ledger.clock import WallClock
 from ledger.machine import Stage
 from ledger.store import StoreDown
 from ledger.view import epoch_ms
-from tests.rooms import BOT, charter, tenant
+from tests.rooms import BOT, charter, evidence, tenant
 from tests.valkey import a_valkey, connected
 
 ACCOUNT, TOKEN, SENDER = "AC" + "0" * 32, "t0ken", "+14155238886"
@@ -907,6 +907,7 @@ async def acme(server, redis):
         codes,
         MemoryConversations(clock),
         lambda r: [],
+        evidence(),
     )
 
     async def undelivered(tenant_id, incident, recipient, why):

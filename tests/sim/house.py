@@ -487,6 +487,7 @@ class Process:
             self.kept(world.codes),
             self.kept(world.conversations),
             _condition,
+            rooms.evidence(),
         )
         self.works = [self._work(room) for room in self.rooms.values()]
         for work in self.works:

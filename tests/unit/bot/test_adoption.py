@@ -14,7 +14,7 @@ from bot.roster import console_code
 from bot.tokens import MemoryCodes
 from handlers.charter import parse
 from ledger.events import Act
-from tests.rooms import CHARTER, IDS, Tenant, charter, tenant
+from tests.rooms import CHARTER, IDS, Tenant, charter, evidence, tenant
 
 SECRET = b"a secret of the operator, 32 bytes or more"
 CODE = console_code(SECRET, "acme")
@@ -78,7 +78,15 @@ async def a_chat(rules=None, *, adopted=False):
     return Chat(
         acme,
         adoption,
-        Commands(House([acme.room]), acme.desk, adoption, codes, talks, condition=lambda room: []),
+        Commands(
+            House([acme.room]),
+            acme.desk,
+            adoption,
+            codes,
+            talks,
+            condition=lambda room: [],
+            evidence=evidence(),
+        ),
     )
 
 

@@ -6,12 +6,13 @@ from bot.adoption import Adoption
 from bot.commands import COMMANDS, Commands
 from bot.conversation import MemoryConversations
 from bot.ports import Answer, Said, Verb
-from bot.room import House
+from bot.room import House, Room
 from bot.tokens import MemoryCodes
+from handlers.charter import Person
 from ledger import events as ev
 from ledger.events import Act
 from ledger.machine import Stage
-from tests.rooms import GROUP, IDS, Tenant, tenant
+from tests.rooms import GROUP, IDS, Tenant, evidence, tenant
 
 SECRET = b"s" * 32
 
@@ -34,6 +35,7 @@ class Front:
     def __init__(self, acme: Tenant) -> None:
         self.acme = acme
         self.codes = MemoryCodes(acme.clock)
+        self.posted: list[tuple[str, Answer]] = []
         self.commands = Commands(
             House([acme.room]),
             acme.desk,
@@ -41,7 +43,12 @@ class Front:
             self.codes,
             MemoryConversations(acme.clock),
             lambda room: ["NORMAL."],
+            evidence(self.post),
         )
+
+    async def post(self, room: Room, person: Person, answer: Answer) -> bool:
+        self.posted.append((person.id, answer))
+        return True
 
     async def says(
         self, who: str, text: str, *, channel: str = "telegram", private: bool = False, tenant: str = "acme"

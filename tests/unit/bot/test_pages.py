@@ -20,7 +20,7 @@ from ledger import events as ev
 from ledger.events import Act
 from ledger.machine import Stage
 from ledger.store import MemoryStore, StoreDown
-from tests.rooms import IDS, Tenant, charter, tenant
+from tests.rooms import IDS, Tenant, charter, evidence, tenant
 
 SECRET = b"a secret of the operator, 32 bytes or more"
 BASE = "https://bot.acme.example"
@@ -336,6 +336,7 @@ def desk_of(acme: Tenant) -> Commands:
         codes=MemoryCodes(acme.clock),
         conversations=MemoryConversations(acme.clock),
         condition=lambda room: [],
+        evidence=evidence(),
         invitations=Invitations(Tokens(SECRET, acme.clock), BASE),
     )
 

@@ -21,7 +21,7 @@ from handlers.charter import CharterError, load_all, parse
 from ledger import events as ev
 from ledger.events import Act
 from ledger.machine import Stage
-from tests.rooms import CHARTER, Tenant, tenant
+from tests.rooms import CHARTER, Tenant, evidence, tenant
 from tests.sim.house import CHATS, PEOPLE, SECRET, NoLinkCodes, charter
 
 
@@ -97,7 +97,13 @@ async def two(*, adopted: bool = True) -> Two:
     )
     codes, house = MemoryCodes(acme.clock), House(rooms)
     commands = Commands(
-        house, desk, Adoption(SECRET, NoLinkCodes()), codes, MemoryConversations(acme.clock), lambda room: []
+        house,
+        desk,
+        Adoption(SECRET, NoLinkCodes()),
+        codes,
+        MemoryConversations(acme.clock),
+        lambda room: [],
+        evidence(),
     )
     return Two(acme, beta, Tokens(SECRET, acme.clock), codes, desk, commands, house)
 
