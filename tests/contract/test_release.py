@@ -1,21 +1,27 @@
 """`release` and `doctor` against a real Valkey and a Bot API server that holds what it was told."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 
 from bot.doctor import doctor
 from bot.release import release
-from bot.settings import NAMES
+from bot.settings import NAMES, read
 from handlers.charter import load
+from ledger.clock import WallClock
+from ledger.events import Actor, Started
+from ledger.keys import seed_of
+from ledger.ledger import Ledger
+from ledger.outside import NoteFile
 from ledger.redis_store import RedisStore, connect
 from tests.contract.operator import BASE, TENDAI, a_place
 from tests.rooms import tenant
 
 LIMITED = (
     "ACL SETUSER limited on >app ~led:* ~bot:* &led:* -@all +hello +ping +client +fcall +rpush +llen +lindex "
-    "+lrange +set +publish"
+    "+lrange +get +set +publish"
 )
 
 
@@ -33,10 +39,21 @@ async def store(place):
 
 
 async def adopted(place, store):
-    """The charter's file in force, as the console's code would have it."""
+    """The charter's file in force, as the console's code would have it, in a signed log."""
     await store.load_functions()
     acme = await tenant(load(place.folder / "charter.toml"), store)
     await acme.room.ledger.close()
+    settings = read(place.environment())
+    ledger = Ledger(
+        "acme",
+        store,
+        WallClock(),
+        random.Random(1),
+        signer=seed_of(settings.ledger_key),
+        outside=NoteFile(settings.data_dir / "state", "acme"),
+    )
+    await ledger.record(Actor.orchestrator("bot"), lambda view, now: Started(signer=ledger.notary.key))
+    await ledger.close()
 
 
 def methods(place) -> list[str]:
@@ -80,7 +97,7 @@ async def test_a_deploy_user_loads_what_the_apps_own_user_may_not(place, store):
     await store._call(*LIMITED.split())
     await store._call("FUNCTION", "DELETE", "countersign")
     url = f"unix://limited:app@{place.valkey.socket}"
-    assert await release(place.environment(REDIS_URL=url), place.say) == 1
+    assert await release(place.environment(REDIS_URL=url, REDIS_DEPLOY_URL=None), place.say) == 1
     assert "set REDIS_DEPLOY_URL" in place.told
     told = place.environment(REDIS_URL=url, REDIS_DEPLOY_URL=place.valkey.url_of("deploy"))
     assert await release(told, place.say) == 0
