@@ -97,11 +97,14 @@ def _secret_names(charter: Charter) -> list[str]:
 async def _store(patient: Patient) -> Findings:
     async with AsyncExitStack() as stack:
         try:
-            client = connect(
-                await _url(patient.settings, stack), tls_verify=patient.settings.redis_tls_verify
-            )
+            url, deploy = await _urls(patient.settings, stack)
+            verify = patient.settings.redis_tls_verify
+            client, deployer = (connect(at, tls_verify=verify) for at in (url, deploy))
             store = RedisStore(client, declared=patient.settings.durability_declared)
             stack.push_async_callback(store.close)
+            stack.push_async_callback(deployer.aclose)
+            async for finding in examine(store, commands(deployer)):
+                yield finding
             async for finding in _of_store(patient, store, commands(client)):
                 yield finding
         except (CannotStart, StoreDown) as error:
@@ -109,10 +112,6 @@ async def _store(patient: Patient) -> Findings:
 
 
 async def _of_store(patient: Patient, store: RedisStore, redis: Commands) -> Findings:
-    if not patient.settings.redis_url:
-        await store.load_functions()  # as each start does: the embedded server is ours alone
-    async for finding in examine(store):
-        yield finding
     yield await _clock(redis)
     for charter in patient.charters:
         ledger = Ledger(
@@ -246,14 +245,14 @@ async def _answers(health: HttpHealth, charter: Charter, service: Service) -> Fi
     return Finding(True, f"{service.id} answers: {polled.tick.n} requests in its last seconds.")
 
 
-async def _url(settings: Settings, stack: AsyncExitStack) -> str:
-    """Where the store is; the embedded one is started, or met where it runs."""
+async def _urls(settings: Settings, stack: AsyncExitStack) -> tuple[str, str]:
+    """Where the store is, for the app and the release. The embedded one is started, or met where it runs."""
     if settings.redis_url:
-        return settings.redis_url
+        return settings.redis_url, settings.redis_deploy_url or settings.redis_url
     server = EmbeddedValkey(settings.data_dir)
     await server.start()
     stack.push_async_callback(server.stop)
-    return server.url
+    return server.url, server.url_of("deploy")
 
 
 EXAMINATIONS: tuple[Callable[[Patient], Findings], ...] = (_charters, _store, _telegram, _health)

@@ -57,6 +57,13 @@ class Server:
             raise ValueError(f"{text} cannot give rights by key and command: Redis 7 or Valkey can.")
         return cls(found[1], version)
 
+    @classmethod
+    def told(cls, hello: Sequence[bytes]) -> "Server":
+        """As it answers HELLO. Raises ValueError with a sentence."""
+        says = dict(zip(hello[::2], hello[1::2], strict=True))
+        version = re.match(rb"[\d.]*\d", says[b"version"])
+        return cls.parse(f"{says[b'server'].decode()}-{version[0].decode() if version else '?'}")
+
     def has(self, command: str) -> bool:
         return self.version >= SINCE.get(command, {}).get(self.kind, ())
 
@@ -72,18 +79,15 @@ class User:
 
     def rules(self, server: Server, password: str = PLACE) -> str:
         """The words of ACL SETUSER, from nothing: what the user could do before is gone."""
-        selected = (f"({rights})" for rights in self.selectors)
-        words = " ".join([self.rights, *selected]).split()
-        return " ".join(
-            [self.name, "reset", "on", password, "-@all", *(w for w in words if _there(server, w))]
-        )
+        rights = [_there(server, self.rights), *(f"({_there(server, one)})" for one in self.selectors)]
+        return " ".join([self.name, "reset", "on", password, "-@all", *rights])
 
 
 USERS = (
     User(
         "app",
         "the bot: appends and reads, and keeps its own things under bot:*",
-        f"{_APPENDER} +time +subscribe +unsubscribe +bgrewriteaof",
+        f"{_APPENDER} +time +subscribe +unsubscribe",
         (
             *_APPEND,
             "%R~led:*:archived +get",
@@ -131,8 +135,8 @@ def digest(password: str) -> str:
     return f"#{sha256(password.encode()).hexdigest()}"
 
 
-def _there(server: Server, word: str) -> bool:
-    return server.has(word.strip("()").removeprefix("+"))
+def _there(server: Server, rights: str) -> str:
+    return " ".join(word for word in rights.split() if server.has(word.removeprefix("+")))
 
 
 def names(users: Sequence[User] = USERS) -> list[str]:

@@ -53,6 +53,7 @@ class Place:
             "TELEGRAM_WEBHOOK_SECRET": "s3cret-of-the-webhook",
             "PUBLIC_BASE_URL": BASE,
             "REDIS_URL": self.valkey.url,
+            "REDIS_DEPLOY_URL": self.valkey.url_of("deploy"),
             "CHARTER": str(self.folder / "charter.toml"),
             "DATA_DIR": str(self.folder / "var"),
             "ACME_CHECKOUT_RECOVERY": "the webhook's secret",

@@ -235,7 +235,7 @@ async def test_a_sealed_store_is_not_exported(valkey, store, told, run, tmp_path
 
 
 async def test_the_doctor_finds_a_fit_server_well(valkey, store, run):
-    code, said = await run("doctor", "--redis", valkey.url)
+    code, said = await run("doctor", "--redis", valkey.url, "--deploy", valkey.url_of("deploy"))
     assert code == 0
     assert all(line.startswith("well ") for line in said.splitlines())
     assert "appendfsync is always." in said
