@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import asgi
+from . import asgi, wsgi
 from .middleware import meter
 from .monitor import Monitor
 from .recovery import Recovery
@@ -26,9 +26,9 @@ def instrument(
     """Measure *app*, answer GET *health_path* and the actions of *recovery*; return the monitor.
 
     FastAPI and Starlette apps are changed in place, before they start: do it after adding other middleware,
-    so that their time counts too. Any other ASGI app is wrapped: serve ``monitor.app`` instead of it. With a
-    *token* the health path wants ``Authorization: Bearer <token>``. Beyond *max_routes* routes, the rest is
-    ``~other``.
+    so that their time counts too. So is Flask. Any other ASGI or WSGI app is wrapped: serve ``monitor.app``
+    instead of it. With a *token* the health path wants ``Authorization: Bearer <token>``. Beyond
+    *max_routes* routes, the rest is ``~other``.
 
     Workers of one server answer for each other: *share* names the folder in which they meet, or says whether
     they do (default: where this process is one of several workers, through shared memory).
@@ -41,5 +41,8 @@ def instrument(
         monitor.share(partial(common_folder, service))
     own = recovery.endpoints if recovery is not None else {}
     own[health_path] = monitor.answer
-    monitor.app = asgi.install(app, meter, window, own)
+    if wsgi.is_wsgi(app):
+        monitor.app = wsgi.install(app, window, own)
+    else:
+        monitor.app = asgi.install(app, meter, window, own)
     return monitor

@@ -26,7 +26,7 @@ Usage = Callable[[], tuple[float, float]]
 
 
 class Monitor:
-    """The handle that ``instrument`` returns; *app* is the instrumented ASGI app, calling it calls that."""
+    """The handle that ``instrument`` returns; *app* is the instrumented app. Where that is ASGI, so is it."""
 
     def __init__(self, service: str, window: Window, token: str | None = None) -> None:
         self.service = service
@@ -67,7 +67,8 @@ class Monitor:
 
     def share(self, folder: Callable[[], Path]) -> None:
         """Tell the workers that share *folder* what we count, and answer for all of them."""
-        self._sharing = Sharing(folder, self._word, self._window.turn_when_due)
+        window = self._window
+        self._sharing = Sharing(folder, self._word, window.turn_when_due, lambda: window.threads)
         self._window.woken = self._sharing.wake
         self._window.turn_at = 0  # so that the first request, of whichever process, begins
 

@@ -140,13 +140,17 @@ class Sharing:
     """A worker among others: writes *word* once a second, and answers for all when asked.
 
     *word* returns what this worker has to say; *turn* closes its second when that is due, and is only run
-    where the worker's cells may be touched.
+    where the worker's cells may be touched: *anywhere*, or on its event loop.
     """
 
     def __init__(
-        self, folder: Callable[[], Path], word: Callable[[], Word], turn: Callable[[], None]
+        self,
+        folder: Callable[[], Path],
+        word: Callable[[], Word],
+        turn: Callable[[], None],
+        anywhere: Callable[[], bool],
     ) -> None:
-        self._folder, self._word, self._turn = folder, word, turn
+        self._folder, self._word, self._turn, self._anywhere = folder, word, turn, anywhere
         self._pid = 0
         self._home: asyncio.AbstractEventLoop | None = None
         self._stop = threading.Event()
@@ -194,6 +198,9 @@ class Sharing:
 
     def _turn_at_home(self) -> None:
         """Close our second in the thread that owns the cells; not waiting long for one that is busy."""
+        if self._anywhere():
+            self._turn()
+            return
         home = self._home
         if home is None or home.is_closed():
             return

@@ -2,8 +2,7 @@
 
 A cell counts one route (or one dependency) of the running second; recording is one dict increment. When the
 second is over, ``turn`` packs what the cells hold into a closed slot and empties them. Bounds: at most
-``max_routes`` routes, then everything else is ``~other``; eight exception types a cell; sixty slots. Cells
-are touched by the event loop's thread alone, except dependencies, which have a lock.
+``max_routes`` routes, then everything else is ``~other``; eight exception types a cell; sixty slots.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ class Window:
     *inflight* maps the monotonic ns of each request's start to its scope, oldest first; *streams* are open
     event streams; *peak* is the most requests in flight at once in the running second;
     *minute* is what the ring adds up to; *woken* is called at each turn, where the cells may be touched.
+    The cells belong to the thread of the event loop, or, where *threads* count, to whoever holds *lock*.
     """
 
     __slots__ = (
@@ -42,9 +42,11 @@ class Window:
         "_t",
         "_wall",
         "inflight",
+        "lock",
         "minute",
         "peak",
         "streams",
+        "threads",
         "turn_at",
         "woken",
     )
@@ -66,6 +68,8 @@ class Window:
         self.streams: set[int] = set()
         self.peak = 0
         self._t = 0
+        self.lock = threading.RLock()
+        self.threads = False
         self.turn_at = 0
         self.woken: Callable[[], None] | None = None
         self._open()
@@ -88,6 +92,10 @@ class Window:
         """Close the running second and open the present one. A second without requests leaves no slot."""
         if self.woken is not None:
             self.woken()
+        with self.lock:
+            self._turn()
+
+    def _turn(self) -> None:
         routes = tuple(cell.take() for cell in self._cells.values() if cell.hist)
         with self._lock:
             dependencies = tuple(cell.take() for cell in self._dependencies.values() if cell.hist)
@@ -122,8 +130,9 @@ class Window:
 
     def turn_when_due(self) -> None:
         """Close the running second if it is over."""
-        if self._now() >= self.turn_at:
-            self.turn()
+        with self.lock:
+            if self._now() >= self.turn_at:
+                self.turn()
 
     def kept(self) -> tuple[tuple[Closed, ...], int]:
         """Return the closed slots and the second that they are complete through; from any thread."""
