@@ -614,3 +614,75 @@ def test_a_day_is_the_readers():
     assert days(day, day, "Africa/Harare") == Scope(
         from_ms=NOON_MS - 14 * 3_600_000, to_ms=NOON_MS + 10 * 3_600_000
     )
+
+
+# --- more than one of a kind --------------------------------------------------------------------------
+
+
+def test_the_page_is_about_the_last_run_and_its_own_end():
+    tale = Tale()
+    tale.begins()
+    request = tale.asks()
+    yes = tale.says(RUDO, ev.Authorized(incident_id=NAME, option="1", action="restart", ref=request))
+    tale.says(BOT, ev.ExecutionStarted(incident_id=NAME, attempt=1, by="bot.1", until_ms=1, ref=yes))
+    tale.says(BOT, ev.Executed(incident_id=NAME, attempt=1, status=200, ref=yes))
+    tale.says(POLICY, ev.NotRecovered(incident_id=NAME, before=READING, after=READING))
+    tale.runs(tale.asks())
+    gathered = tale.gathered(ABOUT)
+    found = case(gathered.incidents[0], gathered, TEXTS)
+    assert isinstance(found.end.event, ev.Verified)
+    assert found.attempts == 1
+    assert "One of 2 requests of this incident; the annex has all." in spoken(tale)
+
+
+def test_the_end_of_an_earlier_run_is_not_that_of_one_still_running():
+    tale = Tale()
+    tale.begins()
+    tale.runs(tale.asks())
+    tale.says(POLICY, ev.Reopened(incident_id=NAME, reading=READING))
+    request = tale.asks()
+    yes = tale.says(RUDO, ev.Authorized(incident_id=NAME, option="1", action="restart", ref=request))
+    tale.says(BOT, ev.ExecutionStarted(incident_id=NAME, attempt=1, by="bot.1", until_ms=1, ref=yes))
+    tale.says(BOT, ev.Executed(incident_id=NAME, attempt=1, status=200, ref=yes))
+    gathered = tale.gathered(ABOUT)
+    found = case(gathered.incidents[0], gathered, TEXTS)
+    assert found.end is None
+    assert found.after is None
+
+
+def test_an_account_that_was_linked_again_later_is_told_as_it_was():
+    tale = usual()
+    tale.says(TENDAI, ev.Linked(person="tendai", channel="whatsapp", identity="c1", issued_by="console"))
+    assert "(#3) with a code issued by rudo" in spoken(tale)
+    assert "issued by console" not in spoken(tale)
+
+
+def test_a_period_ends_before_its_last_moment():
+    tale = usual()
+    at_ms = epoch_ms(next(entry for entry in tale.entries if entry.event == "Authorized").at)
+    for from_ms, to_ms, count in (
+        (0, at_ms, 0),
+        (0, at_ms + 1, 1),
+        (at_ms, at_ms + 1, 1),
+        (at_ms + 1, at_ms + 9_999, 0),
+    ):
+        scope = Scope(from_ms=from_ms, to_ms=to_ms)
+        assert period(tale.gathered(scope), scope).counts["Authorized"] == count
+
+
+def test_a_cut_counts_what_it_takes_from_the_line_that_it_shortens():
+    assert cut(["a" * 20, "b" * 20], 1, 20, len) == ["a" * 9 + "… (31 more)"]
+
+
+async def test_a_text_that_is_not_the_adopted_one_makes_its_entry_the_first_bad_one(tmp_path):
+    await exported(tmp_path / "acme")
+    text = next(file for file in (tmp_path / "acme" / "texts").iterdir() if "tenant" in file.read_text())
+    text.write_text(text.read_text() + " ")
+    first = pages(page_from(tmp_path / "acme", ABOUT, MADE))[0]
+    assert "NOT INTACT: first bad entry #1" in first
+    assert "none could be verified" in first
+    assert "no verified entry tells of it" in first
+
+
+def test_the_same_page_has_the_same_bytes():
+    assert made(usual()) == made(usual())
