@@ -56,7 +56,7 @@ async def test_in_good_order_it_says_so_in_few_lines():
     lines = here.lines()
     assert lines[0].startswith("NORMAL. Ledger: 1 entries, each on disk")
     assert lines[1].startswith("Policy 2026.1+")
-    assert "not seen yet" in lines[2]
+    assert any("not seen yet" in line for line in lines)
     assert len(lines) <= 10
 
 
