@@ -18,6 +18,7 @@ from bot.sandbox.phone import Unmet
 from bot.sandbox.plays import Scene, answered
 from bot.sandbox.premises import free_port
 from bot.sandbox.stage import INHERITED, QUICK, ROOT, Stage
+from ledger.embedded import EmbeddedValkey
 from ledger.machine import OUTCOMES, unsettled
 from ledger.redis_store import RedisStore, commands, connect
 from ledger.store import StoreDown
@@ -90,7 +91,7 @@ class Books:
     """acme's ledger as it stands, read beside the program. Raises StoreDown while the server is away."""
 
     def __init__(self, folder):
-        self._client = connect(f"unix://{folder}/valkey.sock", timeout_s=2)
+        self._client = connect(EmbeddedValkey(Path(folder)).url_of("owner"), timeout_s=2)
         self._store = RedisStore(self._client)
 
     async def close(self):
