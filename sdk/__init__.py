@@ -1,4 +1,4 @@
-"""Health of an ASGI app as exact, mergeable one-second slots, and a signed recovery endpoint.
+"""Health of an ASGI or WSGI app as exact, mergeable one-second slots, and a signed recovery endpoint.
 
 ::
 

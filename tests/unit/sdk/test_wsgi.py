@@ -149,3 +149,14 @@ def test_our_endpoints_are_answered_beside_a_wsgi_app_and_are_not_its_traffic(tm
         assert (status, json.loads(body)["receipt"]["result"]) == (200, "ok")
     assert runs == [1]
     assert slot(monitor).n == 1
+
+
+def test_of_a_body_that_is_too_long_no_more_is_read_than_tells_so(tmp_path):
+    recovery = Recovery(SECRET, tmp_path, wall_ms=lambda: NOW_MS)
+    runs = []
+    recovery.action("restart")(lambda: runs.append(1))
+    monitor = instrument(bare, recovery=recovery)
+    body = b"x" * (64 * 1024 + 1)
+    assert ask(monitor.app, "/recover/restart", "POST", body, signed(body))[0] == 413
+    assert ask(monitor.app, "/recover/restart", "POST", body[:-1], signed(body[:-1]))[0] == 200
+    assert runs == [1]
