@@ -15,7 +15,19 @@ from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from ledger import verify
-from ledger.commands import acl, archive, doctor, erase, export, keep, reconcile, report, witness
+from ledger.commands import (
+    acl,
+    archive,
+    doctor,
+    erase,
+    export,
+    keep,
+    keygen,
+    reconcile,
+    report,
+    rotate,
+    witness,
+)
 from ledger.commands import verify as check
 from ledger.embedded import CannotStart
 from ledger.export import CannotExport
@@ -32,7 +44,20 @@ class Command(Protocol):
     def run(self, given: argparse.Namespace, /) -> Awaitable[int]: ...
 
 
-COMMANDS: tuple[Command, ...] = (check, export, report, acl, doctor, keep, witness, reconcile, archive, erase)
+COMMANDS: tuple[Command, ...] = (
+    check,
+    export,
+    report,
+    acl,
+    doctor,
+    keep,
+    witness,
+    reconcile,
+    archive,
+    erase,
+    keygen,
+    rotate,
+)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -163,7 +163,8 @@ class View:
             case ev.Started() if event.signer and not self.signers:
                 self.signers = (event.signer,)
             case ev.KeyRotated() if event.new:
-                self.signers = (*self.signers, event.new.split("+", 2)[-1])
+                before = self.signers or (_key(event.old),)
+                self.signers = (*before, _key(event.new))
             case ev.Paused():
                 self.paused = event
             case ev.Resumed():
@@ -197,6 +198,11 @@ class View:
 
     def in_maintenance(self, service: str, now_ms: int) -> bool:
         return now_ms < self.maintenance.get(service, 0)
+
+
+def _key(vkey: str) -> str:
+    """The public key at the end of *vkey*."""
+    return vkey.split("+", 2)[-1]
 
 
 def fold(tenant: str, entries: Iterable[Entry]) -> View:
