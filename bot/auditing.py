@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 
 from bot import auditing_receipt, auditing_rows
 from bot.auditing_entry import Readings, exported
-from bot.auditing_files import FILES
-from bot.auditing_scope import NoScope, Scope, bounds, read_scope
+from bot.auditing_files import FILES, CannotMake
+from bot.auditing_scope import ALL, NoScope, Scope, bounds, read_scope
 from bot.auditing_verify import Checked, Checks, check
 from bot.auditing_ways import Ways
 from bot.errands import Errands
@@ -29,6 +29,7 @@ from ledger.events import Act
 from ledger.export import CannotExport
 from ledger.ledger import Refusal
 from ledger.machine import Incident
+from ledger.report_source import NoSuchIncident
 from ledger.verify import Tampered
 
 AUDITORS = frozenset({"admin", "auditor"})
@@ -37,6 +38,10 @@ MOST_DOCUMENT = 49 * 10**6
 IN_PRIVATE = "Files hold people's data, so I send them in a private chat alone. Send me the same there."
 NOT_YOURS = "Files go to people with the role admin or auditor. /audit shows the ledger here."
 NO_LINK = "I cannot send files on WhatsApp. Ask me in Telegram, in private, or set PUBLIC_BASE_URL for links."
+WHOLE = (
+    "\nAlways the whole log: it is verified from its first entry. Unpack it, then in its folder: "
+    "python3 -I -S verify.py ."
+)
 REMARK = (
     "It is what the server holds now. That nothing was cut off behind it, receipts in chats show: "
     "/audit receipt."
@@ -96,6 +101,9 @@ class Auditing:
     async def export(self, order: Order) -> Answer:
         return await self._file(order, "export")
 
+    async def pdf(self, order: Order) -> Answer:
+        return await self._file(order if order.words else order.with_words("today"), "pdf")
+
     async def web(self, order: Order) -> Answer:
         """A link to the read-only page."""
         if hindered := _hindered(order):
@@ -112,6 +120,7 @@ class Auditing:
             scope = read_scope(order.room, order.words, ZoneInfo(order.zone))
         except NoScope as none:
             return Answer(str(none))
+        scope = ALL if what == "export" else scope
         if order.said.channel != "telegram":
             return self._linked(order, what, scope)
         return await self._errands.do(order, self._made(order, what, scope))
@@ -128,7 +137,7 @@ class Auditing:
         if isinstance(made, Refusal):
             return Answer(not_taken(made))
         with TemporaryDirectory(prefix="cs-") as folder:
-            path = await written(order.room, what, scope, Path(folder))
+            path = await written(order.room, order.person, what, scope, Path(folder))
             if isinstance(path, str):
                 return Answer(path)
             if path.stat().st_size > MOST_DOCUMENT:
@@ -143,10 +152,12 @@ async def taken_out(room: Room, person: Person, act: Act, what: str, scope: Scop
     return await room.record(person, act, exported(what, scope.name, act, after + 1, last))
 
 
-async def written(room: Room, what: str, scope: Scope, folder: Path) -> Path | str:
+async def written(room: Room, person: Person, what: str, scope: Scope, folder: Path) -> Path | str:
     """The file, or why there is none. Raises StoreDown."""
     try:
-        return await FILES[what](room, scope, folder)
+        return await FILES[what](room, person, scope, folder)
+    except (CannotMake, NoSuchIncident) as none:
+        return str(none)
     except (BrokenChain, Tampered, CannotExport) as broken:
         return f"⚠️ Not made: {broken} /audit verify says more."
 
@@ -175,7 +186,7 @@ def _hindered(order: Order) -> str:
 
 
 def _caption(what: str, scope: Scope, made: Entry) -> str:
-    how = "\nUnpack it, then: python3 -I -S verify.py ." if what == "export" else ""
+    how = WHOLE if what == "export" else ""
     return f"{what} of {scope.name}{how}\n#{made.seq} · {receipt(made)}"
 
 
@@ -184,6 +195,7 @@ VIEWS: Mapping[str, View] = {
     "receipt": View("/audit receipt #42 · 7F3A-91C2-K0PM-XQ4T", Auditing.receipt),
     "csv": View("/audit csv 2026-11", Auditing.csv),
     "jsonl": View("/audit jsonl checkout-3", Auditing.jsonl),
+    "pdf": View("/audit pdf checkout-3", Auditing.pdf),
     "export": View("/audit export", Auditing.export),
     "web": View("/audit web", Auditing.web),
 }

@@ -1,4 +1,4 @@
-"""What leaves the ledger as a file: rows as CSV or JSONL, the whole as an export. Written to a folder.
+"""What leaves the ledger as a file: rows as CSV or JSONL, the auditor's page, the whole as an export.
 
 1. Rows have the names and types of the accounting ledger (ledger/rows.py), a line an entry.
 2. A cell that a spreadsheet would take for a formula begins with an apostrophe
@@ -15,34 +15,62 @@ from io import StringIO
 from pathlib import Path
 
 from bot.auditing_scope import Scope, bounds, pages
+from bot.periods import FORMS
 from bot.room import Room
+from bot.version import version
+from handlers.charter import Person
 from ledger.chain import Entry
 from ledger.export import export
+from ledger.report_gather import Scope as PageScope
+from ledger.report_source import page_of
+from ledger.report_verdict import Made
 from ledger.rows import Row, row
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "＠")
 COLUMNS = tuple(Row.__annotations__)
 _THE_DAY_ZERO = (1980, 1, 1, 0, 0, 0)
 
-type Write = Callable[[Room, Scope, Path], Awaitable[Path]]
+type Write = Callable[[Room, Person, Scope, Path], Awaitable[Path]]
+"""Writes what a person asked for into a folder. Raises StoreDown, and CannotMake with a reason."""
 
 
-async def as_csv(room: Room, scope: Scope, folder: Path) -> Path:
+class CannotMake(Exception):
+    """There is no such file of this, and the message says of what there is one."""
+
+
+async def as_csv(room: Room, person: Person, scope: Scope, folder: Path) -> Path:
     return await _rows(room, scope, folder / f"{_name(room, scope)}.csv", _csv, _csv_head())
 
 
-async def as_jsonl(room: Room, scope: Scope, folder: Path) -> Path:
+async def as_jsonl(room: Room, person: Person, scope: Scope, folder: Path) -> Path:
     return await _rows(room, scope, folder / f"{_name(room, scope)}.jsonl", _jsonl, "")
 
 
-async def as_export(room: Room, scope: Scope, folder: Path) -> Path:
+async def as_export(room: Room, person: Person, scope: Scope, folder: Path) -> Path:
     """The export folder (ledger/export.py) in one zip, the same bytes for the same log."""
     name = f"countersign-{room.tenant}-export"
     await export(room.store, room.tenant, folder / name)
     return await asyncio.to_thread(_zipped, folder / name)
 
 
-FILES: Mapping[str, Write] = {"csv": as_csv, "jsonl": as_jsonl, "export": as_export}
+async def as_pdf(room: Room, person: Person, scope: Scope, folder: Path) -> Path:
+    """The auditor's one page (ledger/report.py), about an incident or a period."""
+    about = _about(scope)
+    made = Made(room.now_ms(), person.name, str(room.zone(person)), version())
+    path = folder / f"{_name(room, scope)}.pdf"
+    await asyncio.to_thread(path.write_bytes, await page_of(room.store, room.tenant, about, made))
+    return path
+
+
+FILES: Mapping[str, Write] = {"csv": as_csv, "jsonl": as_jsonl, "export": as_export, "pdf": as_pdf}
+
+
+def _about(scope: Scope) -> PageScope:
+    if scope.incident:
+        return PageScope(scope.incident)
+    if scope.period is None:
+        raise CannotMake(f"The page is about an incident or a period: /audit pdf checkout-3, or {FORMS}.")
+    return PageScope(from_ms=scope.period.start_ms, to_ms=scope.period.end_ms)
 
 
 async def _rows(

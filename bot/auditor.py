@@ -131,7 +131,7 @@ class Auditor:
             made = await _on_record(visit, what, scope, fields["raw"], "" if by_page else visit.link.jti)
             if isinstance(made, Refusal):
                 return _page(Paper("Nothing was taken", not_taken(made)), 503)
-            return await _sent(request, visit.room, what, scope)
+            return await _sent(request, visit, what, scope)
         except StoreDown:
             return _page(AWAY, 503)
 
@@ -143,7 +143,7 @@ class Auditor:
         visit = self._visit(PAGE, fields.get("token", ""))
         if not visit.was_opened or fields["what"] not in FILES:
             raise BadToken("This form is not one of ours.")
-        return visit, fields["what"], fields.get("of", "")
+        return visit, fields["what"], "all" if fields["what"] == "export" else fields.get("of", "")
 
     def _visit(self, audience: str, token: str) -> Visit:
         """Raises BadToken, also for a team that is not here and a person who may not."""
@@ -198,9 +198,9 @@ async def _on_record(visit: Visit, what: str, scope: Scope, raw: str, once: str)
     return None if isinstance(made, Refusal) and made.kind == "opened" else made
 
 
-async def _sent(request: web.Request, room: Room, what: str, scope: Scope) -> web.StreamResponse:
+async def _sent(request: web.Request, visit: Visit, what: str, scope: Scope) -> web.StreamResponse:
     with TemporaryDirectory(prefix="cs-") as folder:
-        path = await written(room, what, scope, Path(folder))
+        path = await written(visit.room, visit.person, what, scope, Path(folder))
         if isinstance(path, str):
             return _page(Paper("Nothing was taken", path), 409)
         named = {"Content-Disposition": f'attachment; filename="{path.name}"'}

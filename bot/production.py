@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 
 from aiohttp import web
 
@@ -47,6 +46,7 @@ from bot.room import House, Room
 from bot.settings import Settings, Telegram, Twilio
 from bot.state import EnvironmentSecrets, RedisAsked, RedisLinkCodes, RedisLinks, RedisStates
 from bot.tokens import Passes, RedisCodes, Tokens
+from bot.version import version
 from bot.work import Tools, Work, tenant_work
 from handlers.adapters.anthropic import Claude
 from handlers.adapters.health import HttpHealth
@@ -83,13 +83,6 @@ class Started:
     work: Sequence[Work]
     greeting: Sequence[str]
     port: int
-
-
-def version() -> str:
-    try:
-        return metadata.version("countersign")
-    except metadata.PackageNotFoundError:
-        return "0.1.0"
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import orjson
 from aiohttp import web
@@ -98,7 +98,7 @@ class Page:
         return web.Response(
             body=message.media.content,
             content_type="image/png" if shown else "application/octet-stream",
-            headers={} if shown else {"Content-Disposition": f"attachment; filename={message.id}"},
+            headers={} if shown else {"Content-Disposition": _attachment(message.media.name)},
         )
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
@@ -295,6 +295,11 @@ def _last_ring(phone: TelegramPhone) -> Json:
         "chat": last.chat_id,
         "message": last.message_id,
     }
+
+
+def _attachment(name: str) -> str:
+    """As a browser keeps it under its own name: RFC 6266, the name encoded as in RFC 8187."""
+    return f"attachment; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def _first_line(text: str) -> str:

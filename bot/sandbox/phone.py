@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from bot.sandbox.chats import Kind, Message
+from bot.sandbox.chats import Kind, Media, Message
 from bot.sandbox.loopback import Bell
 from bot.sandbox.telegram import Answer, Telegram
 from bot.sandbox.twilio import Text, Twilio
@@ -222,6 +222,22 @@ class TelegramPhone(Phone):
         only = next(iter(self._only)) if self._only and len(self._only) == 1 else self.user_id
         place = int(reply_to.key[0]) if reply_to else only
         self.telegram.write(self.user_id, place, text, reply_to=int(reply_to.key[1]) if reply_to else None)
+
+    async def expects_file(self, ending: str, within: float = 15.0) -> Media:
+        """Sooner or later a file comes whose name has this *ending*; the newest one."""
+
+        def newest() -> Media | None:
+            chats, places = self.telegram.chats.chats, self._places()
+            messages = [m for place in places for m in chats[place].messages.values()]
+            recent = [m for m in messages if m.media and self._times()[m.chat_id, m.id][1] >= self._since]
+            return next(
+                (m.media for m in reversed(recent) if m.media and m.media.name.endswith(ending)), None
+            )
+
+        found = await self.bell.until(newest, within)
+        if found is None:
+            raise Unmet(f"within {within:g} s {self.who} got no file {ending!r}, but:\n{self.shown()}")
+        return found
 
     async def opens(self, code: str = "") -> None:
         """Opens the bot, perhaps by a link with a *code*."""

@@ -26,6 +26,7 @@ from bot.sandbox.delivery import Delivery
 from bot.sandbox.loopback import Served, serve
 
 TEXT_UNITS, CAPTION_UNITS, ANSWER_UNITS, DATA_BYTES = 4096, 1024, 200, 64
+MOST_FILE_BYTES = 50 * 2**20
 ACTIONS = {"url", "callback_data", "web_app", "login_url", "switch_inline_query", "copy_text", "pay"}
 QUERY_LIVES = 15.0
 SECRET_FORM = re.compile(r"[A-Za-z0-9_-]{1,256}")
@@ -435,6 +436,8 @@ class Telegram:
         media = params.file(kind)
         if media is None:
             raise Refused(f"Bad Request: there is no {kind} in the request")
+        if len(media.content) > MOST_FILE_BYTES:
+            raise Refused("Request Entity Too Large", 413)
         media = Media(kind, media.name, media.content, media.type)
         return self._post(chat, params, written(params, "caption", CAPTION_UNITS), media=media)
 

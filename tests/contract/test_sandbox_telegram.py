@@ -9,7 +9,16 @@ import aiohttp
 import pytest
 from aiohttp import web
 from telegram import Bot, InlineKeyboardButton, InlineKeyboardMarkup, InputFile
-from telegram.error import BadRequest, ChatMigrated, Conflict, Forbidden, InvalidToken, RetryAfter, TimedOut
+from telegram.error import (
+    BadRequest,
+    ChatMigrated,
+    Conflict,
+    Forbidden,
+    InvalidToken,
+    NetworkError,
+    RetryAfter,
+    TimedOut,
+)
 from telegram.ext import ApplicationBuilder, CallbackQueryHandler, CommandHandler
 from telegram.request import HTTPXRequest
 
@@ -201,6 +210,22 @@ async def test_files_come_in_multipart(server, bot):
     )
     assert server.chats.chats[RUDO].messages[sent.message_id].media.content == b"audit"
     assert (sent.document.file_name, sent.caption) == ("audit.jsonl", "export")
+
+
+@pytest.mark.skipif(not SCHEMA.exists(), reason="the published Bot API schema is not beside this repository")
+async def test_a_document_is_one_of_the_published_schema_and_has_its_limits(server, bot):
+    sent = await bot.send_document(GROUP, InputFile(b"PK", "export.zip"), "#7 · 7F3A", message_thread_id=7)
+    document = server.chats.message_json(server.chats.chats[GROUP].messages[sent.message_id])["document"]
+    fields = {f["name"]: f for f in json.loads(SCHEMA.read_text())["types"]["Document"]["fields"]}
+    assert document.keys() <= fields.keys()
+    assert {name for name, field in fields.items() if field["required"]} <= document.keys()
+    assert (document["file_size"], document["mime_type"]) == (2, "application/zip")
+    with pytest.raises(BadRequest, match="caption is too long"):
+        await bot.send_document(GROUP, InputFile(b"PK", "export.zip"), "x" * 1025)
+    with pytest.raises(BadRequest, match="There is no document"):
+        await bot.send_document(GROUP, "https://example.org/export.zip")
+    with pytest.raises(NetworkError, match="Too Large"):
+        await bot.send_document(GROUP, InputFile(bytes(50 * 2**20 + 1), "export.zip"), write_timeout=20)
     photo = await bot.send_photo(RUDO, b"\x89PNG\r\n", caption="chart")
     assert photo.photo[0].file_size == 6
 

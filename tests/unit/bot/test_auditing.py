@@ -10,6 +10,7 @@ import zipfile
 from io import BytesIO, StringIO
 
 import pytest
+from pypdf import PdfReader
 
 from bot.auditing import VIEWS
 from bot.auditing_verify import check
@@ -297,7 +298,23 @@ async def test_an_export_unpacks_and_its_own_verifier_says_intact(tmp_path):
     assert "verify.py" in found.caption
 
 
-@pytest.mark.parametrize("name", ["csv", "jsonl", "export", "web"])
+@pytest.mark.parametrize("scope", ["checkout-1", "2026-06-03", ""])
+async def test_the_auditors_page_comes_as_a_pdf_of_an_incident_or_a_period(scope: str):
+    here = await after_an_approval()
+    found = await document(here, f"/audit pdf {scope}")
+    assert found.content.startswith(b"%PDF-")
+    text = "".join(page.extract_text() for page in PdfReader(BytesIO(found.content)).pages)
+    assert "Rudo" in text
+    assert scope in text
+    assert "checkout-1" in text
+
+
+async def test_there_is_no_page_about_a_person_and_it_says_about_what_there_is():
+    here = await after_an_approval()
+    assert "/audit pdf checkout-3" in await here.told("rudo", "/audit pdf tendai", private=True)
+
+
+@pytest.mark.parametrize("name", ["csv", "jsonl", "pdf", "export", "web"])
 async def test_files_go_to_admins_and_auditors_in_private_alone(name: str):
     here = await after_an_approval()
     assert "private chat alone" in await here.told("rudo", f"/audit {name}")

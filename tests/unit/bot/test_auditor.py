@@ -144,7 +144,7 @@ async def test_a_broken_chain_stands_on_top():
         assert 'class="state bad"' in text
 
 
-@pytest.mark.parametrize("what", ["csv", "jsonl", "export"])
+@pytest.mark.parametrize("what", ["csv", "jsonl", "export", "pdf"])
 async def test_a_file_from_the_page_and_from_its_own_link_is_an_entry_each(what: str):
     async with browser() as rudo:
         status, content, headers = await rudo.posts(
@@ -155,7 +155,9 @@ async def test_a_file_from_the_page_and_from_its_own_link_is_an_entry_each(what:
             assert {json.loads(line)["incident_id"] for line in content.splitlines()} == {"checkout-1"}
         if what == "export":
             assert any(name.endswith("verify.py") for name in zipfile.ZipFile(BytesIO(content)).namelist())
-        link = rudo.token(audience=FILE, what=what, scope="all")
+        if what == "pdf":
+            assert content.startswith(b"%PDF-")
+        link = rudo.token(audience=FILE, what=what, scope="checkout-1")
         for _ in range(2):
             assert (await rudo.posts(FILE_PATH, token=link))[0] == 200
         assert [made[1] for made in await rudo.exported()] == ["web", what, what]

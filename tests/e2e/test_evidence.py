@@ -1,0 +1,116 @@
+"""What the ledger proves, asked by phone: receipts, files, books; and what others learn of it, nothing."""
+
+import asyncio
+import csv
+import re
+import subprocess
+import sys
+import zipfile
+from io import BytesIO, StringIO
+
+import aiohttp
+import pytest
+
+from bot.receipts import LETTERS, read
+from bot.sandbox.premises import free_port
+from ledger.chain import receipt_of
+from tests.stages import END_S, an_incident
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("evidence")]
+TOKEN = re.compile(r"token=([^\s\"&]+)")
+
+
+async def verified(folder):
+    ran = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-I", "-S", folder / "verify.py", folder],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return ran.returncode, ran.stdout + ran.stderr
+
+
+def with_one_letter_changed(text):
+    at = len(text) - 1
+    return text[:at] + next(letter for letter in LETTERS if letter != text[at])
+
+
+async def test_what_happened_is_proved_by_phone_after_the_incident(tmp_path):
+    port = free_port()
+    address = {"PORT": str(port), "PUBLIC_BASE_URL": f"http://127.0.0.1:{port}"}
+    async with an_incident(settings=address) as (scene, books), aiohttp.ClientSession() as web:
+        phone = scene.phone("rudo")
+        await phone.taps("Approve")
+        card = await phone.expects("checkout recovered", END_S)
+        approval, outcome = read(card.text)
+        rudo = scene.stage.world.phone("rudo").in_private
+
+        await rudo.forgets().sends(f"/audit receipt {approval.text}")
+        (await rudo.expects("✅ Genuine")).says("Authorized by Rudo", f"#{approval.seq}", "checkout-1")
+        await rudo.forgets().sends(f"/audit receipt {card.text}")
+        (await rudo.expects("✅ Genuine")).says("Authorized", "Verified", f"#{outcome.seq}")
+        await rudo.forgets().sends(f"/audit receipt {with_one_letter_changed(approval.text)}")
+        (await rudo.expects("Not in this ledger")).does_not_say(approval.text.partition(" · ")[2])
+        await rudo.forgets().sends(f"/audit receipt #{approval.seq} · {receipt_of('5a' * 32)}")
+        (await rudo.expects("it is another team's")).does_not_say("Authorized")
+
+        await rudo.forgets().sends("/audit verify")
+        await rudo.expects("✅ Intact")
+        await rudo.forgets().sends("/reconcile")
+        (await rudo.expects("The books balance, no exceptions.")).says(
+            "1 authorized: 1 executed", "Difference 0"
+        )
+        await rudo.forgets().sends("/audit today")
+        assert len((await rudo.expects("Audit of")).text) <= 1000
+
+        await rudo.forgets().sends("/audit export")
+        export = await rudo.expects_file(".zip")
+        zipfile.ZipFile(BytesIO(export.content)).extractall(tmp_path)
+        [folder] = tmp_path.iterdir()
+        code, said = await verified(folder)
+        assert (code, "INTACT" in said) in {(0, True), (2, True)}, said
+        await rudo.sends("/audit csv checkout-1")
+        table = await rudo.expects_file(".csv")
+        rows = list(csv.DictReader(StringIO(table.content.decode(), newline="")))
+        assert {row["incident_id"] for row in rows} == {"checkout-1"}
+        await rudo.sends("/audit pdf checkout-1")
+        assert (await rudo.expects_file(".pdf", 30)).content.startswith(b"%PDF-")
+
+        await rudo.forgets().sends("/audit web")
+        link = re.search(r"http://\S+", (await rudo.expects("yours alone, for 30 minutes")).text)[0]
+        async with web.get(link) as answer:
+            assert "checkout-1" not in await answer.text()
+        async with web.post(link.partition("?")[0], data={"token": TOKEN.search(link)[1]}) as answer:
+            page = await answer.text()
+        assert "Intact" in page
+        assert "Authorized" in page
+
+        stranger = scene.stage.world.phone("stranger").in_private
+        await stranger.opens()
+        for text in (
+            f"/audit receipt {approval.text}",
+            "/audit export",
+            "/reconcile",
+            "/access review",
+            "/erase rudo",
+        ):
+            await stranger.forgets().sends(text)
+            (await stranger.expects("I do not know you")).does_not_say("checkout", "Rudo")
+        taken = [e.data["what"] for e in await books.entries() if e.event == "Exported"]
+        assert sorted(what for what in taken if what != "chat") == ["csv", "export", "pdf", "web"]
+
+
+async def test_files_do_not_go_to_a_group_nor_to_who_has_no_role_for_them():
+    async with an_incident() as (scene, books):
+        group = scene.stage.world.phone("rudo").in_chat(the_group(scene))
+        await group.forgets().sends("/audit export")
+        await group.expects("private chat alone")
+        tendai = scene.stage.world.phone("tendai").in_private
+        await tendai.sends("/audit export")
+        await tendai.expects("role admin or auditor")
+        assert (await books.count())["Exported"] == 0
+
+
+def the_group(scene):
+    return next(chat for chat in scene.stage.world.telegram.chats.chats if chat < 0)
