@@ -86,7 +86,7 @@ class Books:
         self._texts = texts
         self._terms: dict[str, Terms | None] = {"": None}
         self._charter = ""
-        self._label = "none"
+        self._cite("none")
         self._links: dict[tuple[str, str], str] = {}
         self._stories: dict[str, Story] = {}
         self._credits: list[Authorization] = []
@@ -105,7 +105,18 @@ class Books:
         book = BOOKED.get(entry["event"])
         if book is not None:
             book(self, entry, hash)
+        self.close(entry)
+
+    def close(self, entry: Raw) -> None:
+        """Let *entry* be the last that was looked at."""
         self._last = entry["seq"], entry["ts"]
+
+    def cites(self, label: bytes | None) -> bool:
+        """Whether *label*, as it stands between quotes in an entry, is that of the policy in force."""
+        return label == self._quoted
+
+    def _cite(self, label: str) -> None:
+        self._label, self._quoted = label, canonical(label)[1:-1]
 
     def report(self, tenant: str, until_ms: int, from_ms: int, to_ms: int, head: str) -> Report:
         """The books for what began in [from_ms, to_ms), as of *until_ms*."""
@@ -207,11 +218,12 @@ class Books:
 
     def charter(self, entry: Raw, hash: str) -> None:
         data = entry["data"]
-        self._charter, self._label = data["digest"], data["policy_label"]
+        self._charter = data["digest"]
+        self._cite(data["policy_label"])
         self._check_label(entry, data["policy_label"], data["policy_digest"])
 
     def policy(self, entry: Raw, hash: str) -> None:
-        self._label = entry["data"]["label"]
+        self._cite(entry["data"]["label"])
         self._check_label(entry, self._label, entry["data"]["digest"])
 
     def linked(self, entry: Raw, hash: str) -> None:
