@@ -89,9 +89,8 @@ def _value(annotation: Any, sample: Any) -> bytes:
 
 def _bounded(one: FieldInfo) -> bytes:
     """A small range of integers, all of them named."""
-    bounds: list[Any] = one.metadata
-    least = next(bound.ge for bound in bounds if type(bound) is annotated_types.Ge)
-    most = next(bound.le for bound in bounds if type(bound) is annotated_types.Le)
+    found: dict[type, Any] = {type(bound): bound for bound in one.metadata}
+    least, most = int(found[annotated_types.Ge].ge), int(found[annotated_types.Le].le)
     return b"(?:%s)" % b"|".join(b"%d" % number for number in range(least, most + 1))
 
 

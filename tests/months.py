@@ -97,6 +97,7 @@ class Month:
         self.numbers: dict[str, int] = {}
         self.counters: dict[str, int] = {}
         self.made = 0
+        self.authorized = ""
         self.head = GENESIS
 
     def plants(self, kind: Kind) -> bool:
@@ -142,7 +143,7 @@ class Month:
         self.label = RULES.label
 
     def incidents(self, count: int) -> "Month":
-        if not self.lines:
+        if self.label == "none":
             self.adopt()
         for _ in range(count):
             self.incident()
@@ -224,9 +225,10 @@ class Month:
             who, voters = TARIRO, ("tariro",)
         if self.plants(Kind.TWICE):
             voters = (*voters, "rudo")
+        self.authorized = "0" * 64 if self.plants(Kind.DIGEST) else option.digest
         authorized = ev.Authorized(
             incident_id=name, option="1", action=option.action, voters=voters, ref=asked,
-            digest="0" * 64 if self.plants(Kind.DIGEST) else option.digest, act=act(self.now_ms),
+            digest=self.authorized, act=act(self.now_ms),
         )  # fmt: skip
         return self.say(who, authorized)
 
@@ -253,7 +255,7 @@ class Month:
     def start(self, name: str, option: ev.Option, authorized: Ref, attempt: int) -> None:
         started = ev.ExecutionStarted(
             incident_id=name, attempt=attempt, by="web.1", until_ms=self.now_ms + 13_000, ref=authorized,
-            digest=self.lines[authorized.seq - 1].data["digest"],
+            digest=self.authorized,
         )  # fmt: skip
         self.say(BOT, started)
 
@@ -264,7 +266,7 @@ class Month:
             receipt, counter = "matches", self.counters[service]
             if counter > 5 and self.plants(Kind.RECEIPT):
                 counter = 3
-        ref = Ref(seq=1, hash=self.lines[0].hash) if self.plants(Kind.UNAUTHORIZED) else authorized
+        ref = Ref(seq=1, hash="0" * 64) if self.plants(Kind.UNAUTHORIZED) else authorized
         ended = ev.Executed(
             incident_id=name, attempt=tries, status=200, took_ms=40, body_digest="b" * 64, receipt=receipt,
             receipt_counter=counter, ref=ref,

@@ -219,6 +219,13 @@ def test_a_day_that_no_calendar_has_is_no_time(ts: str):
         audit(LINES[:PAGE]).take(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS))
 
 
+@pytest.mark.parametrize("stage", [None, "RESOLVED", ""])
+def test_a_stage_that_the_rules_do_not_say_is_told(stage: str | None):
+    fields = orjson.loads(LINES[PAGE]) | {"stage": stage}
+    with pytest.raises(Tampered, match="and the rules say DETECTED"):
+        audit(LINES[:PAGE]).take(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS))
+
+
 def test_another_tenants_entry_is_told():
     with pytest.raises(Tampered, match="belongs to tenant acme"):
         audit(LINES[:1], "globex")
