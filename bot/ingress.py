@@ -41,6 +41,7 @@ AT_ONCE = 32
 IN_HAND = 128
 GRACE_S = 5.0
 PUT_S = 1.2
+PUT_AGAIN_S = 0.05
 BLOCK_MS = 1_000
 DEAD_MS = 3_600_000
 MOST_PARKED = 1_000
@@ -144,14 +145,23 @@ class Inbox:
         self._free = asyncio.Semaphore(AT_ONCE)
 
     async def put(self, kind: str, id: str, raw: bytes, meta: Mapping[str, str]) -> bool:
-        """Store an update; False if it is here already. Raises StoreDown, then it may be stored or not."""
+        """Store an update; False if it is here already. Raises StoreDown, then it may be stored or not.
+
+        A server that is just being started again is waited for: a tap need not be lost to that.
+        """
         seen = f"{UPDATES}:seen:{kind}:{id}"
         fields = ("kind", kind, "id", id, "raw", raw, "meta", orjson.dumps(dict(meta)))
+        why = "it does not answer"
         try:
             async with asyncio.timeout(self._put_s):
-                return bool(await self._redis("EVAL", PUT, 2, UPDATES, seen, REMEMBERED_S, *fields))
+                while True:
+                    try:
+                        return bool(await self._redis("EVAL", PUT, 2, UPDATES, seen, REMEMBERED_S, *fields))
+                    except StoreDown as down:
+                        why = str(down)
+                    await asyncio.sleep(PUT_AGAIN_S)
         except TimeoutError:
-            raise StoreDown(f"Redis did not store an update within {self._put_s} s.") from None
+            raise StoreDown(f"Redis did not store an update within {self._put_s} s: {why}") from None
 
     def disown(self, kind: str, id: str) -> None:
         """This update was answered as not run: should it be in the stream, it is dropped."""
