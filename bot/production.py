@@ -46,6 +46,7 @@ from bot.room import House, Room
 from bot.settings import Settings, Telegram, Twilio
 from bot.state import EnvironmentSecrets, RedisAsked, RedisLinkCodes, RedisLinks, RedisStates
 from bot.tokens import Passes, RedisCodes, Tokens
+from bot.truetime import against_redis
 from bot.version import version
 from bot.work import Tools, Work, tenant_work
 from handlers.adapters.anthropic import Claude
@@ -53,6 +54,7 @@ from handlers.adapters.health import HttpHealth
 from handlers.adapters.sink import HttpSink
 from handlers.adapters.webhook import HttpWebhook
 from handlers.charter import Person
+from handlers.checked import Alarm
 from handlers.detect import Detect
 from handlers.ports import Model
 from handlers.readings import reading_of
@@ -231,6 +233,8 @@ class _Program:
             looks=asyncio.Semaphore(LOOKS_AT_ONCE),
             interval_s=self.settings.loop_interval_s,
             copied=self._copied,
+            offset=against_redis(self.redis, self.settings.redis_url, self.clock),
+            alarm=self._alarm,
         )
         for room in self.house.rooms.values():
             lease = Lease(self.redis, self.clock, room.tenant, self.process)
@@ -260,6 +264,15 @@ class _Program:
             self.process,
             lambda charter, view, name: room.reach(name),
         )
+
+    def _alarm(self, room: Room) -> Alarm:
+        """Tells everybody on call in private, each once."""
+
+        async def tell(text: str) -> None:
+            on_call = [person for person in room.people.people if "oncall" in person.roles]
+            await asyncio.gather(*(self._post(room, person, Answer(text)) for person in on_call))
+
+        return tell
 
     def _copied(self, room: Room) -> OffBox | None:
         url, secret = self.settings.ledger_sink_url, sink_key(self.settings.alert_secret)

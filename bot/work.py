@@ -13,6 +13,7 @@ from bot.offbox import OffBox
 from bot.outbox import Outbox
 from bot.room import Room
 from bot.state import RedisStates
+from handlers.checked import Alarm, Checking
 from handlers.detect import Detect
 from handlers.diagnose import Diagnose
 from handlers.escalate import Escalate
@@ -23,6 +24,7 @@ from handlers.ports import Health, Model, Secrets, Webhook
 from handlers.propose import Propose, Validate
 from handlers.reconciler import Loop, Reconciler
 from handlers.verify import Verifier
+from handlers.watched import Offset, Watching, nobody
 from ledger.clock import Clock
 
 
@@ -43,6 +45,13 @@ class Tools:
     interval_s: float
     copied: Callable[[Room], OffBox | None] = lambda room: None
     """What keeps the copy off the box of a room, where there is one."""
+    offset: Offset = nobody
+    alarm: Callable[[Room], Alarm] = lambda room: silence
+    """How the people of a room are told, at once, what no card is about."""
+
+
+async def silence(text: str) -> None:
+    """Tells nobody: for tests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,8 @@ def tenant_work(room: Room, tools: Tools, detect: Detect, notify: Notify, lease:
         Escalate(ledger, rules),
         Executor(ledger, rules, detect, tools.secrets, tools.webhook, tools.clock, tools.process),
         Verifier(ledger, rules, detect),
+        Watching(ledger, rules, poller, tools.process, tools.offset),
+        Checking(ledger, rules, room.store, tools.process, tools.alarm(room)),
         *([offbox] if offbox else []),
     )
     condition = Condition(

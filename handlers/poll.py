@@ -42,6 +42,10 @@ class Poller:
     looks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(64))
     made: int = 0
     missed: int = 0
+    began_ms: int = 0
+    """When the present run began; 0 before the first."""
+    made_before: int = 0
+    """How many looks had been made then."""
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _watched: str = ""
 
@@ -49,7 +53,8 @@ class Poller:
         """Until cancelled; it may be run again. Follows the charter in force, and keeps what was learned."""
         self._watched = ""
         await self.detect.restore(self.states)
-        kept_ms = epoch_ms(self.clock.now())
+        kept_ms = self.began_ms = epoch_ms(self.clock.now())
+        self.made_before = self.made
         try:
             while True:
                 self._follow_charter()

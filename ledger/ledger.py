@@ -391,6 +391,10 @@ class Ledger:
             self.away_since_ms = 0
             self._tell()
 
+    def distrust(self, why: str) -> None:
+        """Seal it: nothing executes until a person looks."""
+        self._seal(why)
+
     def _seal(self, why: str) -> None:
         if not self.sealed:
             log.error("The ledger of %s is sealed: %s", self.tenant, why)

@@ -82,6 +82,9 @@ class View:
     acts: dict[tuple[str, str], int] = field(default_factory=dict)
     """The seq of the entry that a person's act made, by the channel and the vendor's id of what arrived."""
 
+    noted: dict[str, int] = field(default_factory=dict)
+    """When the newest fact of each kind outside any incident was written, in epoch ms, by its name."""
+
     touched: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     """The newest entries' seq and incident, an empty text for facts of the tenant."""
 
@@ -95,6 +98,7 @@ class View:
             numbers=dict(self.numbers),
             anchors=dict(self.anchors),
             acts=dict(self.acts),
+            noted=dict(self.noted),
             touched=self.touched.copy(),
         )
 
@@ -123,6 +127,7 @@ class View:
         elif type(event) in TENANT_FACTS:
             check_actor(event, actor)
             self._absorb_tenant(event)
+            self.noted[entry.event] = at_ms
         else:
             raise IllegalTransition(f"{entry.event} needs an incident")
         self._absorb_act(entry.seq, event)
