@@ -11,6 +11,7 @@ from html import escape
 from bot import phrases, votes
 from bot.ports import Answer, Button, Tap, Verb
 from bot.room import Room
+from bot.seen import CardOf, unknown
 from bot.words import cap, foreign, hm, hms, plain
 from handlers.charter import Person, Quorum
 from ledger import events as ev
@@ -40,10 +41,13 @@ class Desk:
     *post* sends something to a person in private and says whether it could; *audit* tells an incident's rows.
     """
 
-    def __init__(self, rooms: Mapping[str, Room], process: str, post: Post, audit: Audit) -> None:
+    def __init__(
+        self, rooms: Mapping[str, Room], process: str, post: Post, audit: Audit, card: CardOf = unknown
+    ) -> None:
         self._rooms = rooms
         self._post = post
         self._audit = audit
+        self._card = card
         self._actor = Actor.orchestrator(process)
         self._refused: dict[tuple[str, str, str, int], int] = {}
 
@@ -95,7 +99,8 @@ class Desk:
     async def approve(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
         if self._wants_second_tap(incident, tap):
             return await self._ask_in_private(room, person, incident, tap)
-        decide = votes.approve(room.rulebook, person, incident.id, tap.anchor, tap.option, tap.act)
+        card = await self._card(room, incident, tap)
+        decide = votes.approve(room.rulebook, person, incident.id, tap.anchor, tap.option, tap.act, card)
         made = await self._record(room, person, tap, decide)
         if isinstance(made, Refusal):
             return await self._why_not(room, person, incident, tap, made)

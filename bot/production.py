@@ -43,6 +43,7 @@ from bot.ports import Address, Answer, Channel, SendError
 from bot.press import Press
 from bot.reload import Reload
 from bot.room import House, Room
+from bot.seen import card_of
 from bot.settings import Settings, Telegram, Twilio
 from bot.state import EnvironmentSecrets, RedisAsked, RedisLinkCodes, RedisLinks, RedisStates
 from bot.tokens import Passes, RedisCodes, Tokens
@@ -147,7 +148,9 @@ class _Program:
         passes = Passes(self.settings.alert_secret, self.clock)
         ways = Ways(passes, base) if base else None
         evidence = Evidence.of(errands, self.process, self.settings.alert_secret, _erase, ways)
-        desk = Desk(self.house.rooms, self.process, self._post, evidence.auditing.incident)
+        desk = Desk(
+            self.house.rooms, self.process, self._post, evidence.auditing.incident, card_of(self.shown)
+        )
         self.commands = Commands(
             self.house,
             desk,

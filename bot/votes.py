@@ -18,10 +18,12 @@ from ledger.view import View, epoch_ms
 ACK_MS = 600_000
 
 
-def approve(book: Rulebook, person: Person, incident: str, anchor: str, option: str, act: Act) -> Decide:
+def approve(
+    book: Rulebook, person: Person, incident: str, anchor: str, option: str, act: Act, card: str = ""
+) -> Decide:
     """A vote for *option* of the request *anchor*: Approved, or Authorized where it meets the quorum.
 
-    An option that runs nothing is a denial with its theory named.
+    An option that runs nothing is a denial with its theory named. *card* is the digest of what *person* saw.
     """
 
     def decide(view: View, now: datetime) -> Event | Refusal:
@@ -45,13 +47,19 @@ def approve(book: Rulebook, person: Person, incident: str, anchor: str, option: 
                 ref=request.ref,
                 act=act,
             )
-        return _count(standing, request, chosen, person, charter, act)
+        return _count(standing, request, chosen, person, charter, act, card)
 
     return decide
 
 
 def _count(
-    standing: Incident, request: Fact, chosen: ev.Option, person: Person, charter: Charter, act: Act
+    standing: Incident,
+    request: Fact,
+    chosen: ev.Option,
+    person: Person,
+    charter: Charter,
+    act: Act,
+    card: str,
 ) -> Event | Refusal:
     stood = standing.votes().get(chosen.key, set())
     if person.id in stood:
@@ -78,6 +86,7 @@ def _count(
         action=chosen.action,
         digest=chosen.digest,
         voters=tuple(voters),
+        card_digest=card,
         ref=request.ref,
         act=act,
     )
