@@ -30,6 +30,9 @@ class Deed:
     def person(self) -> str:
         return self.fact.actor.id
 
+    def did_any(self, kinds: tuple[type[Event], ...]) -> bool:
+        return isinstance(self.fact.event, kinds)
+
     @property
     def act(self) -> Act | None:
         found = getattr(self.fact.event, "act", None)

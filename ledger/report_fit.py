@@ -37,14 +37,16 @@ def _plain(one: str, has_glyph: Glyph) -> bool:
 
 
 def wrapped(text: str, room: float, width: Width) -> list[str]:
-    """*text* in lines no wider than *room*. A word that is wider is broken."""
+    """*text* in lines no wider than *room*. A word that is wider is broken where the line is full."""
     lines = [""]
     for word in re.findall(r" *[^ ]+", text):
         if width(lines[-1] + word) <= room:
             lines[-1] += word
             continue
-        *full, rest = _broken(word.lstrip(), room, width)
-        lines += [*full, rest]
+        if width(word.lstrip()) > room:
+            lines[-1:] = _broken(lines[-1] + word, room, width)
+        else:
+            lines.append(word.lstrip())
     return lines if lines[0] else lines[1:] or [""]
 
 
@@ -68,6 +70,10 @@ def cut(lines: Sequence[str], most: int, room: float, width: Width) -> list[str]
 
 
 def few(items: Iterable[str], most: int) -> list[str]:
-    """At most *most* of *items*, the last of them saying how many more there are."""
+    """At most *most* of *items*, the last one saying how many more there are; of one, of how many."""
     found = list(items)
-    return found if len(found) <= most else [*found[: most - 1], f"… ({len(found) - most + 1:,} more)"]
+    if len(found) <= most:
+        return found
+    if most == 1:
+        return [f"1 of {len(found):,}: {found[0]}"]
+    return [*found[: most - 1], f"… ({len(found) - most + 1:,} more)"]

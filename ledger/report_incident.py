@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from ledger import events as ev
-from ledger.events import Actor, ActorKind, Option
+from ledger.events import Actor, ActorKind, Event, Option
 from ledger.machine import Fact
 from ledger.report_case import Case, Deed
 from ledger.report_rule import Share
@@ -16,6 +16,11 @@ VOICES: Mapping[ActorKind, str] = {
     ev.MODEL: "a model",
     ev.ORCHESTRATOR: "the program, from policy and charter",
 }
+ACTS: Mapping[tuple[type[Event], ...], str] = {
+    (ev.Authorized,): "Authorized by",
+    (ev.Approved, ev.Withdrawn): "Voted",
+    (ev.Denied,): "Denied by",
+}
 NO_TEXT = "cannot be said: the charter's text is missing or has another digest"
 
 
@@ -26,7 +31,7 @@ def change(case: Case) -> Section:
     return Section(
         "The change",
         (
-            firm("Reference", _reference(case), _repeated(case)),
+            firm("Reference", _reference(case) + _repeated(case), _key(case)),
             line("Request", *([_request(chosen)] if chosen else map(_request, case.others))),
             firm("Digest", *([chosen.digest or NOTHING] if chosen else (one.digest for one in case.others))),
             line("Reason", case.asked.reason, f"Policy saw: {case.incident.opened.reading.explanation}"),
@@ -47,13 +52,17 @@ def _reference(case: Case) -> str:
     said = f"{case.incident.id}, request #{case.request.seq}" if case.request else case.incident.id
     if case.authorized is None:
         return f"{said}; never authorized"
-    return f"{said}, authorized by #{case.authorized[0].seq}, idempotency key {case.authorized[0].hash}"
+    return f"{said}, authorized by #{case.authorized[0].seq}"
+
+
+def _key(case: Case) -> str:
+    return f"idempotency key {case.authorized[0].hash}" if case.authorized else ""
 
 
 def _repeated(case: Case) -> str:
     if case.requests < 2:
         return ""
-    return f"One of {case.requests} requests of this incident; the annex has all."
+    return f"; one of {case.requests} requests of this incident, the annex has all"
 
 
 def _request(option: Option) -> str:
@@ -92,14 +101,14 @@ def _danger(case: Case) -> list[str]:
 
 def who(case: Case, times: Times, versions: Mapping[int, str]) -> Section:
     """Who requested, voted, authorized and denied, from which account, and under which rule."""
-    denied = [deed for deed in case.deeds if isinstance(deed.fact.event, ev.Denied)]
-    acted = [deed for deed in case.deeds if deed not in denied]
+    did = {kinds: [_deed(one, case, times) for one in case.deeds if one.did_any(kinds)] for kinds in ACTS}
+    rest = [_deed(deed, case, times) for deed in case.deeds if not any(map(deed.did_any, ACTS))]
     return Section(
         "Who",
         (
             firm("Requested by", _requester(case)),
-            firm("Acted", *([_deed(deed, case, times) for deed in acted] or ["nobody"])),
-            firm("Denied by", *([_deed(deed, case, times) for deed in denied] or ["nobody"])),
+            *(firm(label, *(did[kinds] or ["nobody"])) for kinds, label in ACTS.items()),
+            line("Also acted", *(rest or ["nobody"])),
             firm("Rule in force", *_rule(case, times, versions)),
             firm("Why it was met", *_met(case)),
         ),

@@ -45,6 +45,7 @@ class Budget:
 
 FIRM = (Budget(4, 8), Budget(3, 8), Budget(3, 6), Budget(2, 5), Budget(1, 4), Budget(1, 2), Budget(1, 1))
 SOFT = (Budget(12, 12), Budget(6, 8), Budget(4, 6), Budget(3, 4), Budget(2, 3), Budget(1, 2), Budget(1, 1))
+WHOLE = Budget(12, 12)
 BUDGETS = tuple([(FIRM[0], soft) for soft in SOFT] + [(firm, SOFT[-1]) for firm in FIRM[1:]])
 """For what is firm and for the rest, from generous to bare. The barest always fits."""
 
@@ -160,7 +161,7 @@ def _room(section: Section, sections: Sequence[Section]) -> float:
 
 
 def _set(section: Section, firm: Budget, soft: Budget, room: float) -> Set:
-    lines = ((line, firm if line.firm else soft) for line in section.lines)
+    lines = ((line, WHOLE if line.whole else firm if line.firm else soft) for line in section.lines)
     return Set(section.title, tuple((line.label, _texts(line, budget, room)) for line, budget in lines))
 
 

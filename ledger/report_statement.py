@@ -20,11 +20,13 @@ NO_OUTSIDE = "none: only what others hold shows that the whole log was not repla
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A label and what stands beside it, one item a paragraph. What is `firm` is cut last."""
+    """A label and what stands beside it, one item a paragraph. What is `firm` is cut last, what is
+    `whole` never: it is ours, and short."""
 
     label: str
     items: tuple[str, ...]
     firm: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ def exceptions(books: Reconciliation | None, watched: Watch, refused: str) -> Se
     return Section(
         "Exceptions",
         (
-            firm("By kind", *found),
+            Line("By kind", tuple(found), whole=True),
             firm("Whole log", *whole),
             line("Refused attempts", outside),
             firm("Not monitored", _unwatched(watched)),
@@ -152,7 +154,7 @@ def not_covered(verdict: Verdict) -> Section:
     ]
     if not verdict.signer or not (verdict.receipts or verdict.cosignatures):
         said.append("Whether the whole log was replaced: compare the receipt here with one kept elsewhere.")
-    return Section("What this page does not cover", (firm("", *said),))
+    return Section("What this page does not cover", (Line("", tuple(said), whole=True),))
 
 
 def how_to_check(verdict: Verdict, code: str, extra: Sequence[str]) -> Section:

@@ -197,7 +197,7 @@ def test_who_decided_is_named_with_account_link_card_and_the_rule_that_they_met(
     tale = usual()
     said = spoken(tale)
     yes = next(e for e in tale.entries if e.event == "Authorized")
-    assert f"authorized by #{yes.seq}, idempotency key {yes.hash}" in said
+    assert f"authorized by #{yes.seq} | idempotency key {yes.hash}" in said
     assert "Rudo (rudo) voted for option 1" in said
     assert "telegram account named in the charter, not linked by a code" in said
     tendai = said[said.index("Tendai (tendai) authorized option 1") :].split(" | ")[0].split("\n")[0]
@@ -440,6 +440,12 @@ def worst() -> Tale:
 
 def test_the_longest_incident_still_has_all_sections_on_one_page_and_says_what_was_cut():
     first = pages(made(worst()))[0]
+    for kind in Kind:
+        assert f"{kind}: 0" in " ".join(first.split())
+    assert re.search(r"Authorized by\s+Rudo \(rudo\) authorized option 1, #97", first)
+    assert re.search(r"idempotency key [0-9a-f]{64}\s", first)
+    assert re.search(r"Request\s+1: POST x+… \(", first)
+    assert re.search(r"Voted\s+p0n+", first)
     assert all(title in first for title in SECTIONS)
     assert re.search(r"… \(\d[\d,]* more\)", first)
     assert min(y for text, y in heights(made(worst())).items() if text) > 17
@@ -632,7 +638,7 @@ def test_the_page_is_about_the_last_run_and_its_own_end():
     found = case(gathered.incidents[0], gathered, TEXTS)
     assert isinstance(found.end.event, ev.Verified)
     assert found.attempts == 1
-    assert "One of 2 requests of this incident; the annex has all." in spoken(tale)
+    assert "one of 2 requests of this incident, the annex has all" in spoken(tale)
 
 
 def test_the_end_of_an_earlier_run_is_not_that_of_one_still_running():
