@@ -479,7 +479,7 @@ class KeyRotated(Event):
 
 
 class Exported(Event):
-    """Entries were read or taken out: `what` is chat, web, proof, csv, jsonl, pdf, export; `scope` says which."""
+    """Entries were read or taken out: `what` is chat, web, proof, csv, jsonl, pdf or export, of `scope`."""
 
     first_seq: int = 0
     last_seq: int = 0
