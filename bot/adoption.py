@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from bot import phrases
+from bot.answer import receipted
 from bot.ports import Answer, Button, Tap, Verb
 from bot.room import Room
 from bot.roster import console_code
@@ -122,7 +123,7 @@ class Adoption:
         if isinstance(made, Refusal):
             return Answer(f"Not linked: {made.why}")
         await room.roster.link(person, channel, vendor_id)
-        return Answer(f"You are {person.name} now. /help shows what you can do.", ref=_ref(made))
+        return receipted(Answer(f"You are {person.name} now. /help shows what you can do.", ref=_ref(made)))
 
     async def _adopt(
         self, room: Room, person: Person, channel: str, act: Act, *, by_console: bool
@@ -160,7 +161,8 @@ class Adoption:
     def _adopted(room: Room, person: Person, made: Entry) -> Answer:
         at = hms(epoch_ms(made.at), str(room.zone(person)))
         services = ", ".join(s.id for s in room.proposed.services) or "no service"
-        return Answer(f"{phrases.adopted(at, made.seq)} Watching {services}.", ref=_ref(made))
+        text = f"{phrases.adopted(at)} Watching {services}."
+        return receipted(Answer(text, ref=_ref(made)))
 
     @staticmethod
     def _changes(room: Room) -> list[str]:

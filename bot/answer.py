@@ -10,9 +10,10 @@ from html import escape
 
 from bot import phrases, votes
 from bot.ports import Answer, Button, Tap, Verb
+from bot.receipts import stamp
 from bot.room import Room
 from bot.seen import CardOf, unknown
-from bot.words import cap, foreign, hm, hms, plain
+from bot.words import cap, foreign, hm, hms, plain, units
 from handlers.charter import Person, Quorum
 from ledger import events as ev
 from ledger.chain import Entry
@@ -62,7 +63,7 @@ class Desk:
             return await self.refuse(room, "forged", tap, phrases.forged(), person.id, known)
         if incident is None:
             return await self.refuse(room, "unknown", tap, phrases.nothing_known("incident"), person.id)
-        return await VERBS[tap.verb](self, room, person, incident, tap)
+        return receipted(await VERBS[tap.verb](self, room, person, incident, tap))
 
     def foresee(self, room: Room, person: Person, incident: Incident, tap: Tap) -> str:
         """Why this vote would not count at this moment, in words, or an empty text. Nothing is appended."""
@@ -334,6 +335,16 @@ class Desk:
     @staticmethod
     def _clock(room: Room, person: Person, made: Entry) -> str:
         return hms(epoch_ms(made.at), str(room.zone(person)))
+
+
+def receipted(answer: Answer) -> Answer:
+    """*answer* with the receipt of the entry that it tells of, for which its words give way."""
+    if answer.ref is None:
+        return answer
+    receipt = stamp(answer.ref.seq, answer.ref.hash)
+    text = answer.text.removesuffix(f"#{answer.ref.seq}").rstrip()
+    html = f"{answer.html}\n<i>{receipt}</i>" if answer.html else ""
+    return replace(answer, text=f"{cap(text, phrases.MOST - units(receipt) - 1)} {receipt}", html=html)
 
 
 def whose(room: Room, tap: Tap) -> Person | None:

@@ -5,6 +5,7 @@ Ranks say what gives way first: 9 what is good to know, 1 what is missed only in
 """
 
 import re
+from collections.abc import Sequence
 
 from bot.fit import Line, may, must
 from bot.scene import Scene
@@ -449,14 +450,14 @@ def progress(scene: Scene, option: ev.Option) -> tuple[int, int, list[str]]:
 # --- small print ----------------------------------------------------------------------------------------
 
 
-def small(scene: Scene, fact: Fact, before: str = "", *, policy: bool = False) -> list[Line]:
-    """The incident and the receipt, which nothing above may push out. *before* stands before its number."""
+def small(scene: Scene, fact: Fact, before: Sequence[str] = (), *, policy: bool = False) -> list[Line]:
+    """The incident and the receipt, which nothing above may push out. *before* stands before its number, in
+    forms from the fullest to the shortest."""
     name = foreign(scene.incident.id, 44)
     rules = f"policy {foreign(scene.notes.policy, 24)}" if policy and scene.notes.policy else ""
-    joint = " " if before.endswith(("this", "approval")) else " · "
-    receipt = f"{before}{joint}{scene.stamp(fact)}" if before else scene.stamp(fact)
-    full = " · ".join(filter(None, (name, rules, receipt)))
-    return [*warning(scene), Line((f"<i>{full}</i>", f"<i>{name} · {receipt}</i>"), 9)]
+    forms = [f"{one} {scene.stamp(fact)}" for one in before] or [scene.stamp(fact)]
+    full = " · ".join(filter(None, (name, rules, forms[0])))
+    return [*warning(scene), Line((f"<i>{full}</i>", *(f"<i>{name} · {one}</i>" for one in forms)), 9)]
 
 
 def warning(scene: Scene) -> list[Line]:

@@ -10,18 +10,19 @@ from html import escape
 
 from bot import phrases
 from bot.adoption import Adoption
-from bot.answer import Desk
+from bot.answer import Desk, receipted
 from bot.conversation import Conversations, Key
 from bot.evidence import Evidence
 from bot.order import Order, person_named
 from bot.pages import Invitations
 from bot.ports import Answer, Said, Tap, Verb
+from bot.receipts import stamp
 from bot.room import House, Room
 from bot.tokens import Codes
 from bot.words import hm
 from ledger import events as ev
 from ledger.chain import Entry
-from ledger.events import Event
+from ledger.events import Event, Ref
 from ledger.ledger import Decide, Refusal
 from ledger.machine import Incident, Stage
 from ledger.view import View
@@ -135,7 +136,8 @@ class Commands:
             return answer
         key = Key(room.tenant, tap.channel, tap.vendor_id)
         step = await self._conversations.begin("deny", key, {"incident": incident.id})
-        return replace(answer, html=escape(step.say, quote=False))
+        receipt = stamp(answer.ref.seq, answer.ref.hash)
+        return replace(answer, html=f"{escape(step.say, quote=False)}\n<i>{receipt}</i>")
 
     async def _note(self, order: Order, incident: str) -> Answer:
         words = await order.room.keep_words(order.words)
@@ -143,7 +145,9 @@ class Commands:
             order,
             lambda v, n: ev.Noted(incident_id=incident, decision="note", words=words, act=order.said.act),
         )
-        return Answer("Noted, with your name." if not isinstance(made, Refusal) else f"Not noted: {made.why}")
+        if isinstance(made, Refusal):
+            return Answer(f"Not noted: {made.why}")
+        return _done("Noted, with your name.", made)
 
     async def start(self, order: Order) -> Answer:
         return Answer(
@@ -238,9 +242,7 @@ class Commands:
                 act=order.said.act,
             ),
         )
-        return Answer(
-            f"Not recorded: {made.why}" if isinstance(made, Refusal) else f"On record as #{made.seq}."
-        )
+        return Answer(f"Not recorded: {made.why}") if isinstance(made, Refusal) else _done("On record.", made)
 
     async def pause(self, order: Order) -> Answer:
         """The kill switch: nothing executes until /resume. Detection and telling go on."""
@@ -254,7 +256,7 @@ class Commands:
         made = await self._record(order, decide)
         if isinstance(made, Refusal):
             return Answer(f"Not changed: {made.why}.")
-        return Answer(f"Paused. Nothing executes until /resume. I go on telling you what breaks. #{made.seq}")
+        return _done("Paused. Nothing executes until /resume. I go on telling you what breaks.", made)
 
     async def resume(self, order: Order) -> Answer:
         def decide(view: View, now: datetime) -> Event | Refusal:
@@ -263,7 +265,7 @@ class Commands:
             return ev.Resumed(decision="resume", reason="Resumed by a person", act=order.said.act)
 
         made = await self._record(order, decide)
-        return Answer(f"Not changed: {made.why}." if isinstance(made, Refusal) else f"Resumed. #{made.seq}")
+        return Answer(f"Not changed: {made.why}.") if isinstance(made, Refusal) else _done("Resumed.", made)
 
     @staticmethod
     def _links(order: Order, invitations: Invitations) -> Answer:
@@ -338,6 +340,10 @@ COMMANDS: Mapping[str, Command] = {
     "help": Command("this list", Commands.help),
     "start": Command("say hello", Commands.start),
 }
+
+
+def _done(text: str, made: Entry) -> Answer:
+    return receipted(Answer(text, ref=Ref(seq=made.seq, hash=made.hash)))
 
 
 def _parse(said: Said) -> tuple[str, str]:

@@ -95,7 +95,23 @@ def failed_before(scene: Scene) -> list[Line]:
     return [must(f"<b>“{approved_short(scene)}” did not help</b>: {change}.")]
 
 
-def earlier(scene: Scene) -> str:
-    """The approval and the outcome that came before this request, for its small print."""
-    found, given = failure(scene.incident), scene.incident.authorization
-    return f"approval #{given[0].seq} · outcome #{found[0].seq} · this" if found and given else ""
+OUTCOMES = (ev.StoodDown, ev.WebhookFailed, ev.OutcomeUnknown, ev.NotRecovered, ev.Inconclusive)
+
+
+def earlier(scene: Scene) -> tuple[str, ...]:
+    """The receipts of the approval that came before this and of its outcome, for the small print.
+
+    The message that brought them may have become this card. Where there is little room, the approval's number
+    has to do: whoever approved was told its code.
+    """
+    given, settled = scene.incident.authorization, scene.incident.last(*OUTCOMES)
+    if not given or not settled or not opening(scene.incident).seq < given[0].seq < settled.seq:
+        return ()
+    outcome = f"outcome {scene.stamp(settled)} · this"
+    return f"approval {scene.stamp(given[0])} · {outcome}", f"approval #{given[0].seq} · {outcome}"
+
+
+def with_approval(scene: Scene) -> tuple[str, ...]:
+    """The approval's receipt, before that of its outcome."""
+    fact, _ = approval(scene)
+    return (f"approval {scene.stamp(fact)} · outcome",)

@@ -31,14 +31,15 @@ class Template:
 TEMPLATES: Mapping[str, Template] = {
     "cs_opened": Template(
         "Incident at {{1}}: {{2}}. It began at {{3}} your time. Two models are looking; your approval will "
-        "be asked here in seconds. Nothing will run without your approval.",
+        "be asked here in seconds. Receipt {{4}} stands in the ledger. Nothing will run without your "
+        "approval.",
         ("I am on it",),
-        ("checkout", "19 % of requests fail", "03:11:40"),
+        ("checkout", "19 % of requests fail", "03:11:40", "#38 2M9D-77QA-0XRT-5HWE"),
     ),
     "cs_request": Template(
         "Approval needed for {{1}}: {{2}}. Opinion: {{3}}. If you approve, this runs once: {{4}}. Reply to "
-        "this message with RUN, or send RUN {{5}}. Valid until {{6}} your time. Nothing will run "
-        "without your approval.",
+        "this message with RUN, or send RUN {{5}}. Valid until {{6}} your time. Receipt {{7}} stands in the "
+        "ledger. Nothing will run without your approval.",
         ("Approve", "Deny", "I am on it"),
         (
             "checkout",
@@ -47,12 +48,13 @@ TEMPLATES: Mapping[str, Template] = {
             "Restart checkout workers (POST ops.acme.example/restart)",
             "4812",
             "03:17",
+            "#42 7F3A-91C2-K0PM-XQ4T",
         ),
     ),
     "cs_dissent": Template(
         "Approval needed for {{1}}: {{2}}. The two models disagree. Theory A: {{3}}. Theory B: {{4}}. Choose "
-        "with a button, or send RUN {{5}} for A or RUN {{6}} for B. Valid until {{7}} your time. Nothing "
-        "will run without your approval.",
+        "with a button, or send RUN {{5}} for A or RUN {{6}} for B. Valid until {{7}} your time. Receipt "
+        "{{8}} stands in the ledger. Nothing will run without your approval.",
         ("Trust theory A", "Trust theory B", "Neither"),
         (
             "checkout",
@@ -62,6 +64,7 @@ TEMPLATES: Mapping[str, Template] = {
             "4812",
             "5190",
             "03:17",
+            "#42 7F3A-91C2-K0PM-XQ4T",
         ),
     ),
     "cs_outcome": Template(
@@ -85,24 +88,34 @@ def letter(scene: Scene, text: str) -> Letter:
     seq, kind = milestone(scene.incident)
     match kind:
         case Milestone.OPENED:
-            return _opened(scene, first)
+            return _opened(scene, first, _fact(scene, seq))
         case Milestone.REQUEST:
             return _request(scene, first)
         case Milestone.EXPIRED | Milestone.OUTCOME:
-            return _outcome(scene, text, next(f for f in scene.incident.facts if f.seq == seq))
+            return _outcome(scene, text, _fact(scene, seq))
         case _:
             return Letter(sms=_short(first))
 
 
-def _opened(scene: Scene, first: str) -> Letter:
+def _fact(scene: Scene, seq: int) -> Fact:
+    return next(fact for fact in scene.incident.facts if fact.seq == seq)
+
+
+def _receipt(scene: Scene, fact: Fact | None) -> str:
+    return scene.stamp(fact).replace(" · ", " ") if fact else ""
+
+
+def _opened(scene: Scene, first: str, fact: Fact) -> Letter:
     since = scene.hms(scene.reading.since_ms or scene.incident.opened_ms)
-    return Letter("cs_opened", _filled(scene.incident.service, _what(scene), since), _short(first))
+    said = _filled(scene.incident.service, _what(scene), since, _receipt(scene, fact))
+    return Letter("cs_opened", said, _short(first))
 
 
 def _request(scene: Scene, first: str) -> Letter:
     request = scene.incident.latest(ev.Validated)
     options = request.options if request else ()
     until = scene.hm(request.deadline_ms if request else scene.now_ms)
+    receipt = _receipt(scene, scene.incident.last(ev.Validated))
     if request and request.verdict == "DISSENT" and len(options) > 1:
         a, b = options[:2]
         said = _filled(
@@ -113,6 +126,7 @@ def _request(scene: Scene, first: str) -> Letter:
             _code(scene, a),
             _code(scene, b),
             until,
+            receipt,
         )
         return Letter("cs_dissent", said, _sms_choice(scene, a, b, until))
     option = options[0] if options else ev.Option(key="1")
@@ -129,17 +143,19 @@ def _request(scene: Scene, first: str) -> Letter:
         runs,
         _code(scene, option),
         until,
+        receipt,
     )
     return Letter("cs_request", said, _sms_request(scene, option, until, first))
 
 
 def _outcome(scene: Scene, text: str, fact: Fact) -> Letter:
     first, _, rest = text.partition("\n")
-    receipt = scene.stamp(fact).replace(" · ", " ")
+    receipt = _receipt(scene, fact)
     what = first.partition(" ")[2].removeprefix(scene.incident.service).lstrip(": ").rstrip(".")
-    said = (line for line in rest.split("\n") if line.strip() and not line.endswith(":"))
-    details = next(said, "see the ledger").rstrip(".")
-    return Letter("cs_outcome", _filled(scene.incident.service, what, details, receipt), _short(first))
+    lines = (line for line in rest.split("\n") if line.strip() and not line.endswith(":"))
+    details = next(lines, "see the ledger").rstrip(".")
+    said = _filled(scene.incident.service, what, details, receipt)
+    return Letter("cs_outcome", said, _around(first, receipt))
 
 
 def _what(scene: Scene) -> str:

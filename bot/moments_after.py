@@ -10,6 +10,7 @@ from bot.draft import (
     approved_short,
     approved_title,
     failure,
+    with_approval,
 )
 from bot.fit import Line, may, must
 from bot.phrases import STOOD_DOWN
@@ -40,7 +41,7 @@ def running(scene: Scene) -> Draft:
             [*blocks.numbers(scene)],
             [
                 must("Nothing more is asked of you. The outcome comes here as a new message."),
-                *blocks.small(scene, fact, "approval"),
+                *blocks.small(scene, fact, ("approval",)),
             ],
         ]
     )
@@ -60,7 +61,7 @@ def _sending(scene: Scene, given: Fact) -> str:
 
 def stood_down(scene: Scene) -> Draft:
     """What was approved was not sent, and why."""
-    fact, (given, _) = entered(scene.incident), approval(scene)
+    fact = entered(scene.incident)
     why = _why(scene.incident.latest(ev.StoodDown))
     head = scene.first(
         scene.light, f"{scene.incident.service}: “{scene.short(approved_title(scene), 28)}” NOT run: {why}"
@@ -73,7 +74,7 @@ def stood_down(scene: Scene) -> Draft:
             [
                 may(4, "If it is still wanted: <b>Ask again</b>, look, then tap. Ask again runs nothing."),
                 NOTHING,
-                *blocks.small(scene, fact, f"approval #{given.seq}"),
+                *blocks.small(scene, fact, with_approval(scene)),
             ],
         ],
         keyboards.ask(scene),
@@ -88,7 +89,7 @@ def _why(stood: ev.StoodDown | None) -> str:
 
 def webhook_failed(scene: Scene) -> Draft:
     """The dead letter: what the webhook answered."""
-    fact, (given, _) = entered(scene.incident), approval(scene)
+    fact = entered(scene.incident)
     dead = scene.incident.latest(ev.WebhookFailed) or ev.WebhookFailed(attempt=1)
     answered = f"the webhook answered {dead.status}" if dead.status else "the webhook did not answer"
     ask = f"“{approved_short(scene)}” FAILED, {answered}. Ask again?"
@@ -103,7 +104,7 @@ def webhook_failed(scene: Scene) -> Draft:
                 may(4, "No attempt was confirmed. Part of it may have happened all the same: look first."),
             ],
             [*blocks.worsened(scene), *blocks.numbers(scene), *blocks.nearest_deploy(scene, 5)],
-            [ASK_AGAIN, NOTHING, *blocks.small(scene, fact, f"approval #{given.seq}")],
+            [ASK_AGAIN, NOTHING, *blocks.small(scene, fact, with_approval(scene))],
         ],
         keyboards.failed(scene),
     )
@@ -111,7 +112,7 @@ def webhook_failed(scene: Scene) -> Draft:
 
 def unknown(scene: Scene) -> Draft:
     """Cut off: a person finds out and says so."""
-    fact, (given, _) = entered(scene.incident), approval(scene)
+    fact = entered(scene.incident)
     lost = scene.incident.latest(ev.OutcomeUnknown)
     why = foreign(lost.why.rstrip(". "), 130) if lost and lost.why else "No answer was seen"
     name = foreign(scene.incident.id, 44)
@@ -131,7 +132,7 @@ def unknown(scene: Scene) -> Draft:
                 ),
                 ASK_AGAIN,
                 NOTHING,
-                *blocks.small(scene, fact, f"approval #{given.seq}"),
+                *blocks.small(scene, fact, with_approval(scene)),
             ],
         ],
         keyboards.failed(scene),
@@ -143,14 +144,13 @@ def not_recovered(scene: Scene) -> Draft:
     failed = failure(scene.incident)
     assert failed is not None  # noqa: S101  the stage says so
     fact, event = failed
-    given, _ = approval(scene)
     return Draft(
         [
             [must(failure_line(scene, event, "What next?")), *what_failed(scene, failed)],
             [
                 may(4, "A new request follows in seconds, if policy has one. It runs nothing by itself."),
                 NOTHING,
-                *blocks.small(scene, fact, f"approval #{given.seq}"),
+                *blocks.small(scene, fact, with_approval(scene)),
             ],
         ],
         ((keyboards.wake_the_next(scene), keyboards.on_it(scene)),),
@@ -191,7 +191,7 @@ def _looks_wrong(scene: Scene) -> list[Line]:
 
 def inconclusive(scene: Scene) -> Draft:
     """Nobody asked the service for anything: silence proves nothing."""
-    fact, (given, _) = entered(scene.incident), approval(scene)
+    fact = entered(scene.incident)
     event = scene.incident.latest(ev.Inconclusive)
     seen = event.after.n if event else 0
     few = f"only {count(seen)} requests" if seen else "no traffic"
@@ -210,7 +210,7 @@ def inconclusive(scene: Scene) -> Draft:
                     "Policy goes on watching, and closes it after a quiet minute with traffic. Please look.",
                 )
             ],
-            [ASK_AGAIN, NOTHING, *blocks.small(scene, fact, f"approval #{given.seq}")],
+            [ASK_AGAIN, NOTHING, *blocks.small(scene, fact, with_approval(scene))],
         ],
         keyboards.ask(scene),
     )

@@ -1,7 +1,7 @@
 """The cards of an incident in which nothing was run: nobody answered, or somebody said no."""
 
 from bot import blocks, keyboards
-from bot.draft import ASK_AGAIN, NOTHING, Draft
+from bot.draft import ASK_AGAIN, NOTHING, Draft, earlier
 from bot.fit import Line, may, must
 from bot.rings import entered
 from bot.scene import Scene
@@ -25,7 +25,7 @@ def expired(scene: Scene) -> Draft:
                     "<b>Ask again</b> renews it. It runs nothing; the new Approve does.",
                 )
             ],
-            [*_any_of(scene, asked), NOTHING, *blocks.small(scene, fact)],
+            [*_any_of(scene, asked), NOTHING, *blocks.small(scene, fact, earlier(scene))],
         ],
         keyboards.ask(scene),
     )
@@ -47,7 +47,7 @@ def denied(scene: Scene) -> Draft:
         [
             [must(scene.first(scene.light, _still(scene), ask)), must(said)],
             [*blocks.worsened(scene), *blocks.numbers(scene), *blocks.nearest_deploy(scene)],
-            [ASK_AGAIN, NOTHING, *blocks.small(scene, fact)],
+            [ASK_AGAIN, NOTHING, *blocks.small(scene, fact, earlier(scene))],
         ],
         keyboards.ask(scene),
     )

@@ -1,7 +1,7 @@
 """The cards of an incident for which nobody can approve anything yet: opened, deciding, withheld."""
 
 from bot import blocks, keyboards
-from bot.draft import NOTHING, Draft, diagnosed, failed_before, failure, opening
+from bot.draft import NOTHING, Draft, diagnosed, earlier, failed_before, failure, opening
 from bot.fit import Line, may, must
 from bot.moments_after import not_recovered
 from bot.rings import entered
@@ -24,13 +24,14 @@ def opened(scene: Scene) -> Draft:
     ask = "Your approval will be asked in seconds." if offers else "No action is named: please look."
     head = scene.first(scene.light, _again(scene) or scene.alarm(), ask)
     fact = entered(scene.incident)
+    told = fact if _began(fact) else opening(scene.incident)
     waiting = (
         _waiting(scene) if offers else [may(4, "Your charter names no action here, so none is offered.")]
     )
     return Draft(
         [
             [must(head), *_why(scene), *blocks.worsened(scene), *blocks.numbers(scene)],
-            [*waiting, NOTHING, *blocks.small(scene, fact if _began(fact) else opening(scene.incident))],
+            [*waiting, NOTHING, *blocks.small(scene, told, earlier(scene))],
         ],
         keyboards.opened(scene),
     )
@@ -108,7 +109,7 @@ def withheld(scene: Scene) -> Draft:
             [
                 may(4, "<b>Ask again</b> looks anew. It runs nothing."),
                 NOTHING,
-                *blocks.small(scene, entered(scene.incident)),
+                *blocks.small(scene, entered(scene.incident), earlier(scene)),
             ],
         ],
         keyboards.ask(scene),

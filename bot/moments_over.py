@@ -1,7 +1,7 @@
 """The cards of an incident that is over: verified, recovered, or closed by a person."""
 
 from bot import blocks, keyboards
-from bot.draft import Draft, approval, approved, executed_since_opened, opening
+from bot.draft import Draft, approval, approved, earlier, executed_since_opened, opening, with_approval
 from bot.fit import Line, may, must
 from bot.rings import entered
 from bot.scene import Scene
@@ -29,7 +29,7 @@ def recovered(scene: Scene) -> Draft:
         [
             [must(scene.first("✅", what, NOTHING_MORE)), *did],
             [may(3, scene.figures(scene.reading, after)), may(3, _lasted(scene, fact)), *_after(scene, fact)],
-            blocks.small(scene, fact),
+            blocks.small(scene, fact, with_approval(scene) if ran else earlier(scene)),
         ],
         keyboards.solved(scene),
     )
@@ -44,13 +44,14 @@ def resolved(scene: Scene) -> Draft:
     name = scene.name(fact.actor.id)
     says = f"{name} {'say' if name == 'you' else 'says'} it is not an incident"
     what = f"closed, {says}" if wrong else f"closed by {name}"
-    did = [may(3, approved(scene))] if executed_since_opened(scene.incident) else [must("Nothing was run.")]
+    ran = executed_since_opened(scene.incident)
+    did = [may(3, approved(scene))] if ran else [must("Nothing was run.")]
     head = scene.first("☑️", scene.incident.service, f"{what}. {NOTHING_MORE}", join=": ")
     return Draft(
         [
             [must(head), *did],
             [may(3, _lasted(scene, fact)), may(5, "It opens again if policy sees it get worse.")],
-            blocks.small(scene, fact),
+            blocks.small(scene, fact, with_approval(scene) if ran else earlier(scene)),
         ],
         keyboards.solved(scene),
     )

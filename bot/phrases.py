@@ -223,8 +223,8 @@ def cause_noted(theory: str, *, right: bool) -> str:
     return f"Noted: {what} was {'right' if right else 'wrong'}. It counts in /council."
 
 
-def adopted(at: str, seq: int) -> str:
-    return f"Charter in force since {at}. #{seq}"
+def adopted(at: str) -> str:
+    return f"Charter in force since {at}."
 
 
 def nothing_known(what: str) -> str:

@@ -8,6 +8,8 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from ledger.chain import receipt_of
+
 MOST = 4
 LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CONFUSED = str.maketrans("OIL", "011")
@@ -25,9 +27,12 @@ class Receipt:
 
     @property
     def text(self) -> str:
-        bits = int(self.start, 16)
-        code = "".join(LETTERS[bits >> shift & 31] for shift in range(75, -1, -5))
-        return f"#{self.seq} · " + "-".join(code[at : at + 4] for at in range(0, 16, 4))
+        return stamp(self.seq, self.start)
+
+
+def stamp(seq: int, digest: str) -> str:
+    """How the receipt of an entry is written: its number, and the code of its hash."""
+    return f"#{seq} · {receipt_of(digest)}"
 
 
 def read(words: str) -> list[Receipt]:

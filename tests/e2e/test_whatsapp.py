@@ -889,7 +889,7 @@ class Acme:
             (Button(Verb.APPROVE, "Approve", request.hash, "1"), Button(Verb.DENY, "Deny", request.hash)),
             (Button(Verb.ACK, "On it", self.tenant.incident.facts[0].hash),),
         )
-        values = (*TEMPLATES["cs_request"].samples[:4], code, "03:17")
+        values = (*TEMPLATES["cs_request"].samples[:4], code, "03:17", "#42 7F3A-91C2-K0PM-XQ4T")
         to = Address("whatsapp", TENDAI, "tendai", "tendai")
         shown = await self.house.shown(to, card(rows=rows, variables=values, incident="checkout-1"))
         return shown, code

@@ -17,6 +17,7 @@ from bot.ports import Button, Ring, Verb
 from bot.words import foreign, units
 from handlers.charter import parse
 from ledger import events as ev
+from ledger.chain import receipt_of
 from ledger.events import Cause, Frozen
 from ledger.machine import Incident, Stage
 from tests.unit.bot.stories import (
@@ -47,6 +48,11 @@ NEVER = ("immutable", "tamper-proof", "compliant", "SOC 2", "independent models"
 def card_of(story: Story | str, reader: Reader = GROUP, notes: Notes = NOTES, codes=CODES):
     story = MOMENTS[story] if isinstance(story, str) else story
     return render(story.incident, charter(), reader, story.at_ms, approval_code=codes, notes=notes)
+
+
+def scene_receipt(name: str) -> str:
+    request = MOMENTS[name].incident.last(ev.Validated)
+    return f"#{request.seq} {receipt_of(request.hash)}"
 
 
 def first_line(card) -> str:
@@ -652,6 +658,7 @@ def test_a_request_by_template_says_what_runs_with_which_code_until_when():
         "Restart checkout workers (POST ops.acme.example/restart)",
         "4812",
         "03:16",
+        scene_receipt("consensus"),
     )
     assert "did not help" in card_of("not recovered, new request").variables[2]
 
