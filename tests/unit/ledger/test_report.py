@@ -13,12 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger import events as ev
+from ledger import report_signed
 from ledger.balance import Kind
-from ledger.chain import GENESIS, receipt
+from ledger.chain import GENESIS, Frontier, receipt
 from ledger.commands.report import days
 from ledger.events import Act, Actor, Event, Option, Reading
 from ledger.export import export
 from ledger.machine import TRANSITIONS
+from ledger.note import Checkpoint, Signer, Witness, signed
 from ledger.report import page, statement
 from ledger.report_case import case
 from ledger.report_fit import cut, visible, wrapped
@@ -405,7 +407,7 @@ def test_minutes_without_a_process_are_those_that_no_process_covers(spans, one, 
 # --- what may not break it ----------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(tales())
 def test_any_incident_has_its_head_on_one_page_and_the_same_bytes_twice(tale: Tale):
     pdf = made(tale)
@@ -692,3 +694,53 @@ async def test_a_text_that_is_not_the_adopted_one_makes_its_entry_the_first_bad_
 
 def test_the_same_page_has_the_same_bytes():
     assert made(usual()) == made(usual())
+
+
+# --- who signed ---------------------------------------------------------------------------------------
+
+
+def signed_folder(folder, entries, *, size=None, keys=("log",)):
+    """A checkpoint of *entries* in *folder*, with the keys that it names; and their tree."""
+    tree = Frontier()
+    for entry in entries:
+        tree = tree.append(bytes.fromhex(entry.hash))
+    origin = "countersign/acme/0000000000000000"
+    log, seen = Signer(origin, b"l" * 32), Witness("witness.example", b"w" * 32)
+    checkpoint = Checkpoint(origin, size or tree.size, tree.root())
+    note = signed(checkpoint, log) + seen.sign(checkpoint.text(), NOON_MS // 1000)
+    (folder / "checkpoint").write_text(note)
+    (folder / "keys.txt").write_text("".join({"log": log, "witness": seen}[key].vkey + "\n" for key in keys))
+    return tree, log
+
+
+def test_a_signature_counts_for_exactly_the_entries_that_are_here(tmp_path):
+    tale = usual()
+    tree, log = signed_folder(tmp_path, tale.entries)
+    assert report_signed.signed(tmp_path, tree) == report_signed.Signed(log.name, log.vkey, 0)
+    assert report_signed.signed(tmp_path, tree.append(b"\0" * 32)) == report_signed.Signed()
+    signed_folder(tmp_path, tale.entries, size=tree.size + 1)
+    assert report_signed.signed(tmp_path, tree) == report_signed.Signed()
+
+
+def test_a_witness_counts_where_its_key_is_here_and_never_for_the_log_itself(tmp_path):
+    tree, _ = signed_folder(tmp_path, usual().entries, keys=("log", "witness"))
+    assert report_signed.signed(tmp_path, tree).others == 1
+    tree, _ = signed_folder(tmp_path, usual().entries, keys=("witness",))
+    assert report_signed.signed(tmp_path, tree) == report_signed.Signed()
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "keys.txt"])
+@pytest.mark.parametrize("text", [b"", b"\xff", b"a\n1\nb\n", None])
+def test_a_note_or_key_that_cannot_be_read_was_signed_by_nobody(tmp_path, name, text):
+    tree, _ = signed_folder(tmp_path, usual().entries)
+    (tmp_path / name).unlink() if text is None else (tmp_path / name).write_bytes(text)
+    assert report_signed.signed(tmp_path, tree) == report_signed.Signed()
+
+
+async def test_a_signed_export_is_intact_and_its_key_stands_on_the_page(tmp_path):
+    _, told = await exported(tmp_path / "acme")
+    _, log = signed_folder(tmp_path / "acme", told)
+    first = pages(page_from(tmp_path / "acme", ABOUT, MADE))[0]
+    assert "INTACT UP TO" not in first
+    assert "NOT " not in first[: first.index("1. Title")]
+    assert log.vkey in first.replace("\n", "")
