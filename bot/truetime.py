@@ -1,6 +1,6 @@
 """How far our clock is from another machine's: the Redis server's, where that is another machine.
 
-The server's time is taken to be that of the middle of the call. One that runs here has our clock, and there is
+The server's time is taken to be that of the middle of the call. One that runs here has our clock: there is
 nothing to compare; one that does not answer is not asked twice.
 """
 
