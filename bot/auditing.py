@@ -37,6 +37,10 @@ MOST_DOCUMENT = 49 * 10**6
 """Telegram takes 50 MB; what is around the file counts too."""
 IN_PRIVATE = "Files hold people's data, so I send them in a private chat alone. Send me the same there."
 NOT_YOURS = "Files go to people with the role admin or auditor. /audit shows the ledger here."
+TOO_LONG = (
+    "It is over Telegram's 50 MB. Ask for a shorter period, set PUBLIC_BASE_URL for a link, or on the "
+    "server: python -m ledger export."
+)
 NO_LINK = "I cannot send files on WhatsApp. Ask me in Telegram, in private, or set PUBLIC_BASE_URL for links."
 WHOLE = (
     "\nAlways the whole log: it is verified from its first entry. Unpack it, then in its folder: "
@@ -127,7 +131,7 @@ class Auditing:
 
     def _linked(self, order: Order, what: str, scope: Scope) -> Answer:
         if self._ways is None:
-            return Answer(NO_LINK)
+            return Answer(TOO_LONG if order.said.channel == "telegram" else NO_LINK)
         url = self._ways.file(order.room, order.person, what, scope.name)
         return Answer(f"{what} of {scope.name}: yours alone, for five minutes, one press there.\n{url}")
 

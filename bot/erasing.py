@@ -29,6 +29,7 @@ from ledger.view import View
 HOUR_MS = 3_600_000
 SUBJECT = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 HOW = "Send /erase PERSON, or /erase INCIDENT: what they typed leaves the vault. It takes two admins."
+REMAINS = "The server's file forgets them when it is next written anew (BGREWRITEAOF); old backups do not."
 ONLY_ADMINS = "Only admins can have words erased, and it takes two of them."
 
 type Eraser = Callable[[Room, str], Awaitable[int]]
@@ -98,7 +99,7 @@ class Erasing:
         made = await order.room.record(order.person, act, decide)
         if isinstance(made, Refusal):
             return Answer(f"{count} values are gone, and the ledger does not say so yet: {made.why}")
-        return Answer(f"{count} values of {subject} are gone for good.\n#{made.seq} · {receipt(made)}")
+        return Answer(f"{count} values of {subject} left the vault. {REMAINS}\n#{made.seq} · {receipt(made)}")
 
 
 def _subject(order: Order) -> str:

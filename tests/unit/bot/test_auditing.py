@@ -12,11 +12,14 @@ from io import BytesIO, StringIO
 import pytest
 from pypdf import PdfReader
 
+from bot import auditing
 from bot.auditing import VIEWS
 from bot.auditing_verify import check
+from bot.auditing_ways import FILE, Ways
 from bot.errands import LATER, Errands
 from bot.order import Order
 from bot.ports import Said, Verb
+from bot.tokens import Passes
 from bot.words import units
 from ledger import events as ev
 from ledger.chain import Frontier, parse, receipt
@@ -322,10 +325,38 @@ async def test_files_go_to_admins_and_auditors_in_private_alone(name: str):
     assert await last(here, "Exported") is None
 
 
-async def test_on_whatsapp_a_file_is_said_to_be_had_elsewhere():
+async def with_auditors(base: str = "") -> Front:
     rules = charter()
     people = tuple(replace_person(p, roles=(*p.roles, "auditor")) for p in rules.people)
     here = Front(await tenant(rules.model_copy(update={"people": people})))
+    if base:
+        here.commands._evidence.auditing._ways = Ways(Passes(b"s" * 32, here.acme.clock), base)
+    return here
+
+
+async def test_on_whatsapp_a_file_is_a_link_to_a_page_and_nothing_is_taken_out_yet():
+    here = await with_auditors("https://bot.example")
+    told = await here.told("+263770000002", "/audit csv 2026-06-03", channel="whatsapp", private=True)
+    assert "yours alone, for five minutes" in told
+    token = re.search(r"https://bot.example/audit/file\?token=(\S+)", told)[1]
+    link = Passes(b"s" * 32, here.acme.clock).read(FILE, token)
+    assert (link.tenant, link.person, link.what, link.scope) == ("acme", "tendai", "csv", "2026-06-03")
+    assert await last(here, "Exported") is None
+
+
+@pytest.mark.parametrize("base", ["https://bot.example", ""])
+async def test_a_file_too_long_for_telegram_is_a_link_or_is_said_to_be_had_on_the_server(
+    monkeypatch, base: str
+):
+    monkeypatch.setattr(auditing, "MOST_DOCUMENT", 100)
+    here = await with_auditors(base)
+    answer = await here.says("rudo", "/audit csv", private=True)
+    assert answer.documents == ()
+    assert ("https://bot.example/audit/file" if base else "PUBLIC_BASE_URL") in answer.text
+
+
+async def test_on_whatsapp_a_file_is_said_to_be_had_elsewhere():
+    here = await with_auditors()
     told = await here.told("+263770000002", "/audit csv", channel="whatsapp", private=True)
     assert "cannot send files on WhatsApp" in told
 
@@ -449,7 +480,7 @@ async def test_two_admins_erase_what_a_person_typed_and_the_chain_still_verifies
     assert "another admin" in await here.told("rudo", command, private=True)
     assert "Only admins" in await here.told("tariro", command, private=True)
     assert await here.acme.room.words(words) == "my mother's shop"
-    assert "1 values of tariro are gone" in await here.told("tendai", command, private=True)
+    assert "1 values of tariro left the vault" in await here.told("tendai", command, private=True)
     assert await here.acme.room.words(words) == ""
     made = await last(here, "Erased")
     assert (made.actor["id"], made.data["asked_by"], made.data["subject"]) == ("tendai", "rudo", "tariro")

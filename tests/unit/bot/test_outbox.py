@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from bot.outbox import CHAT_BURST, GROUP_A_MINUTE, KEPT_FOR_PAGES, TRIES, Bucket, Outbox
-from bot.ports import Address, Answer, Card, Ring, SendError
+from bot.ports import Address, Answer, Card, Document, Ring, SendError
 from ledger.clock import ManualClock
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -43,6 +43,9 @@ class Vendor:
 
     async def say(self, tenant, to, answer, *, reply_to=""):
         return await self._call("say", to, answer.text)
+
+    async def hand(self, tenant, to, document, *, reply_to=""):
+        return await self._call("hand", to, document.name)
 
     async def _call(self, what, to, text):
         at = (self.clock.now() - NOON).total_seconds()
@@ -335,3 +338,41 @@ def test_a_clock_that_steps_back_gives_nothing_away():
     bucket.take(1000.0)
     assert bucket.wait(900.0) == pytest.approx(1)
     assert bucket.wait(1000.5) == pytest.approx(0.5)
+
+
+async def test_an_answers_words_go_once_though_its_file_has_to_wait(desk):
+    files = (Document("a.csv", b"a"), Document("b.csv", b"b"))
+    desk._ask(desk.outbox.say(desk.vendor, "acme", ONCALL, Answer("two files", documents=files)))
+    await desk.settle()
+    assert desk.vendor.made(ONCALL) == [("say", "two files"), ("hand", "a.csv"), ("hand", "b.csv")]
+
+
+async def test_a_file_that_is_told_to_wait_is_tried_again_alone(desk):
+    said, hand = asyncio.Event(), desk.vendor.hand
+
+    async def floods_once(*what, reply_to=""):
+        if not said.is_set():
+            said.set()
+            raise SendError("flood", retry_after_s=7)
+        return await hand(*what, reply_to=reply_to)
+
+    desk.vendor.hand = floods_once
+    answer = Answer("words", documents=(Document("a.csv", b"a"),))
+    sent = desk._ask(desk.outbox.say(desk.vendor, "acme", ONCALL, answer))
+    await desk.pass_time(6)
+    assert desk.vendor.made(ONCALL) == [("say", "words")]
+    await desk.pass_time(2)
+    assert desk.vendor.made(ONCALL) == [("say", "words"), ("hand", "a.csv")]
+    assert sent.done()
+
+
+async def test_a_file_that_is_refused_is_an_error_after_its_words_were_said(desk):
+    answer = Answer("words", documents=(Document("a.csv", b"a"),))
+
+    async def refused(tenant, to, document, *, reply_to=""):
+        raise SendError("too long", permanent=True)
+
+    desk.vendor.hand = refused
+    with pytest.raises(SendError, match="too long"):
+        await desk.outbox.say(desk.vendor, "acme", ONCALL, answer)
+    assert desk.vendor.made(ONCALL) == [("say", "words")]
