@@ -465,6 +465,15 @@ def test_how_a_certificate_is_checked_is_a_setting(verify, wanted):
     assert {name: options[name] for name in wanted} == wanted
 
 
+@contextlib.asynccontextmanager
+async def opened(url, **options):
+    store = RedisStore(connect(url, **options))
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
 async def test_a_certificate_that_nobody_signed_is_said_with_the_remedy(tmp_path):
     made = await asyncio.create_subprocess_exec(
@@ -477,23 +486,23 @@ async def test_a_certificate_that_nobody_signed_is_said_with_the_remedy(tmp_path
     served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     served.load_cert_chain(tmp_path / "crt", tmp_path / "key")
 
+    answers = {b"LLEN\r\n": b":0\r\n", b"GET\r\n": b"$-1\r\n"}
+
     async def empty_log(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while words := (await reader.readline())[1:]:
                 command = [await reader.readline() for _ in range(int(words) * 2)]
-                writer.write(b":0\r\n" if command[1] == b"LLEN\r\n" else b"+OK\r\n")
+                writer.write(answers.get(command[1], b"+OK\r\n"))
         writer.close()
 
     async with await asyncio.start_server(empty_log, "127.0.0.1", 0, ssl=served) as server:
         url = f"rediss://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        distrusting = RedisStore(connect(url))
-        with pytest.raises(StoreDown, match="REDIS_TLS_VERIFY=ca:<path>"):
-            await distrusting.head("acme")
-        await distrusting.close()
+        async with opened(url) as distrusting:
+            with pytest.raises(StoreDown, match="REDIS_TLS_VERIFY=ca:<path>"):
+                await distrusting.head("acme")
         for verify in ("none", f"ca:{tmp_path}/crt"):
-            trusting = RedisStore(connect(url, tls_verify=verify))
-            assert await trusting.head("acme") == GENESIS
-            await trusting.close()
+            async with opened(url, tls_verify=verify) as trusting:
+                assert await trusting.head("acme") == GENESIS
 
 
 def test_a_wrong_setting_for_certificates_is_refused():
