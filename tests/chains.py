@@ -14,6 +14,7 @@ from ledger.chain import GENESIS, MAX_INT, Entry, Head, seal
 from ledger.clock import ManualClock
 from ledger.events import Actor, Ref
 from ledger.ledger import Ledger
+from ledger.note import public_key
 from ledger.store import Store
 from ledger.view import epoch_ms
 
@@ -73,10 +74,13 @@ READING = ev.Reading(
 )
 
 
-async def tell_story(store: Store, tenant: str = "acme") -> list[Entry]:
-    """One incident from its charter to its end, as the rules allow it, written to *store*."""
+async def tell_story(store: Store, tenant: str = "acme", signer: bytes | None = None) -> list[Entry]:
+    """One incident from its charter to its end, as the rules allow it, written to *store*.
+
+    With *signer*, a seed, it is signed, and begins with the Started that names the key.
+    """
     clock = ManualClock(NOON)
-    ledger = Ledger(tenant, store, clock, random.Random(1))
+    ledger = Ledger(tenant, store, clock, random.Random(1), signer=signer)
     policy, bot = Actor.policy(), Actor.orchestrator("bot.1")
     rudo = Actor.engineer("rudo", "telegram")
     told: list[Entry] = []
@@ -92,6 +96,8 @@ async def tell_story(store: Store, tenant: str = "acme") -> list[Entry]:
     for digest, text in zip(digests, (CHARTER, POLICY_TEXT), strict=True):
         await store.put_text(tenant, digest, text)
     this = {"incident_id": "checkout-1"}
+    if signer:
+        await say(bot, ev.Started(version="1.0", signer=public_key(signer)))
     adopted = ev.CharterAdopted(digest=digests[0], policy_digest=digests[1], policy_label="2026.1")
     await say(rudo, adopted)
     await say(policy, ev.Detected(**this, reading=READING))
