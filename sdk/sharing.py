@@ -171,6 +171,7 @@ class Sharing:
         self.worker = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._files: Files | None = None
         self._answers = ThreadPoolExecutor(1, "countersign-answers")
+        self._saying = threading.Lock()
         self._stop = threading.Event()
         threading.Thread(target=self._keep, args=(self._stop,), name="countersign", daemon=True).start()
 
@@ -189,7 +190,8 @@ class Sharing:
         """Say what we have counted. A disk that fails is told, and tried again a second later."""
         self._turn_at_home()
         try:
-            self._open().write(self._word())
+            with self._saying:  # else two would rename one unfinished file, and an older word come last
+                self._open().write(self._word())
             self.is_stale = False
         except OSError as e:
             if not self.is_stale:
