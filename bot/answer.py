@@ -31,7 +31,8 @@ LEDGER_SAYS: Mapping[str, Callable[[], str]] = {
     "ledger_away": phrases.ledger_away,
     "sealed": phrases.ledger_sealed,
     "busy": phrases.slow,
-    "charter": lambda: phrases.stood_down("charter"),
+    "charter": lambda: phrases.rules_changed("charter"),
+    "policy": lambda: phrases.rules_changed("policy"),
 }
 """Refusals that have nothing to do with the person."""
 
@@ -61,6 +62,8 @@ class Desk:
             return await self.refuse(room, "stranger", tap, phrases.unknown_person(), incident=known)
         if not tap.genuine:
             return await self.refuse(room, "forged", tap, phrases.forged(), person.id, known)
+        if not tap.anchor:
+            return await self.refuse(room, "bare_yes", tap, phrases.bare_yes(), person.id)
         if incident is None:
             return await self.refuse(room, "unknown", tap, phrases.nothing_known("incident"), person.id)
         return receipted(await VERBS[tap.verb](self, room, person, incident, tap))
@@ -124,6 +127,16 @@ class Desk:
             return await self._why_not(room, person, incident, tap, made)
         return Answer(phrases.renewed(self._clock(room, person, made)), alert=False, ref=_ref(made))
 
+    async def withdraw(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
+        made = await self._record(room, person, tap, votes.withdraw(person, incident.id, tap.act))
+        if isinstance(made, Refusal):
+            return await self._why_not(room, person, incident, tap, made)
+        if made.event == "StoodDown":
+            return Answer(phrases.stood_down("withdrawn"), ref=_ref(made))
+        standing, option = room.ledger.view.incidents[incident.id], str(made.data["option"])
+        have = len(standing.votes().get(option, ()))
+        return Answer(phrases.withdrawn(have, self._need(standing, option)), alert=False, ref=_ref(made))
+
     async def acknowledge(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
         before = incident.acknowledged
         made = await self._record(room, person, tap, votes.acknowledge(incident.id, tap.act))
@@ -171,7 +184,9 @@ class Desk:
         self, room: Room, person: Person, incident: Incident, tap: Tap, kind: str, text: str
     ) -> Answer:
         words = await room.keep_words(tap.words)
-        made = await self._record(room, person, tap, votes.resolve(incident.id, kind, tap.act, words))
+        made = await self._record(
+            room, person, tap, votes.resolve(room.rulebook, person, incident.id, kind, tap.act, words)
+        )
         if isinstance(made, Refusal):
             return await self._why_not(room, person, incident, tap, made)
         return Answer(text, ref=_ref(made))
@@ -240,6 +255,10 @@ class Desk:
             case "again":
                 have = len(standing.votes().get(tap.option, ()))
                 return phrases.again_same("just now", have, self._need(standing, tap.option))
+            case "no_vote":
+                return phrases.no_vote(standing.service)
+            case "used":
+                return phrases.used_link()
             case "illegal" if standing.stage in {S.AUTHORIZED, S.EXECUTING}:
                 return phrases.in_flight(self._decider(room, standing)[0])
             case _:
@@ -367,5 +386,6 @@ VERBS: Mapping[Verb, Handle] = {
     Verb.CAUSE_RIGHT: Desk.cause_right,
     Verb.CAUSE_WRONG: Desk.cause_wrong,
     Verb.CONFIRM: Desk.confirm,
+    Verb.WITHDRAW: Desk.withdraw,
     Verb.AUDIT: Desk.audit,
 }

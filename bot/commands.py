@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from html import escape
 
-from bot import phrases
+from bot import phrases, votes
 from bot.adoption import Adoption
 from bot.answer import Desk, receipted
+from bot.channels.whatsapp_words import decides_nothing
 from bot.conversation import Conversations, Key
 from bot.evidence import Evidence
 from bot.order import Order, person_named
@@ -124,10 +125,17 @@ class Commands:
         key = Key(order.room.tenant, order.said.channel, order.said.vendor_id)
         step = await self._conversations.feed(key, order.words)
         if step is None:
-            return Answer("Send status, audit or help.") if order.said.private else None
+            return await self._idle_words(order) if order.said.private else None
         if not step.done:
             return Answer(step.say)
         return await self._note(order.with_words(step.data["reason"]), step.data["incident"])
+
+    async def _idle_words(self, order: Order) -> Answer:
+        """Nobody waits for these words. A bare yes approves nothing, and that it was said is on record."""
+        asked = any(incident.request for incident in order.room.ledger.view.open())
+        if not asked or not decides_nothing(order.words):
+            return Answer("Send status, audit or help.")
+        return await self._desk.tapped(order.room.tenant, _tap(order, Verb.AUDIT, ""))
 
     async def _ask_why(self, room: Room, tap: Tap, answer: Answer) -> Answer:
         """After Deny, the next words of that person are the reason."""
@@ -218,6 +226,9 @@ class Commands:
     async def ask(self, order: Order) -> Answer:
         return await self._about(order, Verb.ASK_AGAIN)
 
+    async def withdraw(self, order: Order) -> Answer:
+        return await self._about(order, Verb.WITHDRAW)
+
     async def ack(self, order: Order) -> Answer:
         return await self._about(order, Verb.ACK)
 
@@ -259,6 +270,14 @@ class Commands:
         return _done("Paused. Nothing executes until /resume. I go on telling you what breaks.", made)
 
     async def resume(self, order: Order) -> Answer:
+        """Who may approve nothing does not open the way for what others approve either."""
+        if not votes.in_charge(order.room.people, order.person):
+            tap, text = (
+                _tap(order, Verb.RESOLVE, ""),
+                "Only an approver or an admin ends a pause. Nothing changed.",
+            )
+            return await self._desk.refuse(order.room, "not_entitled", tap, text, order.person.id)
+
         def decide(view: View, now: datetime) -> Event | Refusal:
             if view.paused is None:
                 return Refusal("running", "it is not paused")
@@ -327,6 +346,7 @@ COMMANDS: Mapping[str, Command] = {
     "reconcile": Command("whether the books balance, with a period or without", Commands.reconcile),
     "approve": Command("approve by the card's code: /approve 4812", Commands.approve),
     "deny": Command("deny by the card's code: /deny 4812 reason", Commands.deny),
+    "withdraw": Command("take your approval back, before it ran", Commands.withdraw),
     "ask": Command("ask again, with fresh numbers", Commands.ask),
     "ack": Command("I am on it: no more calls for ten minutes", Commands.ack),
     "resolve": Command("close an incident", Commands.resolve),

@@ -33,7 +33,33 @@ def counted(have: int, need: int, title: str, seq: int) -> str:
 
 def again_same(at: str, have: int, need: int) -> str:
     """The same person, the same choice, twice."""
-    return f"You approved this already, {at}: {have} of {need}. It needs somebody else now."
+    return (
+        f"You approved this already, {at}: {have} of {need}. It needs somebody else. /withdraw takes it back."
+    )
+
+
+def withdrawn(have: int, need: int) -> str:
+    return (
+        f"Your approval is taken back: {have} of {need} now. Nothing runs. Approve on the card counts anew."
+    )
+
+
+def no_vote(service: str) -> str:
+    """Nothing to take back."""
+    return f"You stand for nothing that is asked for {_who(service)} now. Nothing was changed."
+
+
+def used_link() -> str:
+    """A link, or a copy of one, that decided before."""
+    return "This link decided once and decides nothing more. /approve gives you a new one. Nothing was run."
+
+
+def rules_changed(what: str) -> str:
+    """*what* is charter or policy. The request dies with the rules under which it was made."""
+    return (
+        f"Not run: the {_who(what)} changed after you were asked. "
+        "Tap Deny, then Ask again: the new request is made under the new one."
+    )
 
 
 def late_open(late_ms: int) -> str:
@@ -112,6 +138,13 @@ def not_entitled(approve: str, names: Sequence[str]) -> str:
     return _fit(f"You are not an approver of this ({roles} needed). {can} can. Your tap is on record.")
 
 
+def bare_yes() -> str:
+    return (
+        "A bare yes approves nothing: it does not say what. Tap the card, or send its code, "
+        "such as RUN 4812. Nothing was run. Your word is on record."
+    )
+
+
 def own_proposal() -> str:
     return "You proposed this yourself, so somebody else must approve it. Your tap is on record."
 
@@ -156,6 +189,7 @@ STOOD_DOWN: Mapping[str, str] = {
     "maintenance": "the service is in maintenance",
     "deploy": "the deploy changed after you were asked. Look again, then tap",
     "charter": "the charter changed after you were asked. Look again, then tap",
+    "policy": "the policy changed after you were asked. Look again, then tap",
     "entitled": "the approver is no longer entitled",
     "withdrawn": "the approval was withdrawn",
     "not_durable": "the ledger may lose entries. Nothing runs until it cannot",

@@ -25,6 +25,7 @@ class Verb(StrEnum):
     ADOPT = "ad"
     RESOLVE = "rs"
     CONFIRM = "cf"
+    WITHDRAW = "wd"
 
 
 class Ring(StrEnum):

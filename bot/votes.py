@@ -7,15 +7,16 @@ moment, never at what a button claims.
 
 from datetime import datetime
 
-from handlers.charter import Charter, Person, Quorum
+from handlers.charter import Charter, Person, Quorum, Service
 from handlers.ports import Rulebook
 from ledger import events as ev
 from ledger.events import ENGINEER, Act, Event
 from ledger.ledger import Decide, Refusal
-from ledger.machine import ASKABLE, Fact, Incident
+from ledger.machine import ASKABLE, Fact, Incident, Stage
 from ledger.view import View, epoch_ms
 
 ACK_MS = 600_000
+LINK = "link"
 
 
 def approve(
@@ -33,8 +34,12 @@ def approve(
         request, validated = found
         standing, charter = view.incidents[incident], book.charter(view)
         chosen = next((o for o in validated.options if o.key == option), None)
-        if chosen is None or charter is None or view.rules.charter != validated.charter_digest:
-            return Refusal("no_option" if charter and chosen is None else "charter")
+        if outdated := _outdated(view, charter, validated):
+            return outdated
+        if chosen is None or charter is None:
+            return Refusal("no_option")
+        if _came_by_this_link(view, act):
+            return Refusal("used")
         refused = _may_not(standing, validated, chosen, person)
         if refused:
             return refused
@@ -92,6 +97,37 @@ def _count(
     )
 
 
+def withdraw(person: Person, incident: str, act: Act) -> Decide:
+    """*person* takes their vote back: Withdrawn while votes are counted, StoodDown where nothing ran yet."""
+
+    def decide(view: View, now: datetime) -> Event | Refusal:
+        standing = view.incidents[incident]
+        found = standing.authorization
+        if standing.stage is Stage.AUTHORIZED and found and person.id in found[1].voters:
+            return ev.StoodDown(
+                incident_id=incident,
+                decision="withdraw",
+                reason="Not run: the approval was withdrawn",
+                why="withdrawn",
+                ref=found[0].ref,
+                act=act,
+            )
+        request = standing.request
+        option = next((key for key, people in standing.votes().items() if person.id in people), None)
+        if request is None or option is None:
+            return Refusal("no_vote")
+        return ev.Withdrawn(
+            incident_id=incident,
+            decision="withdraw",
+            reason="Takes the approval back",
+            option=option,
+            ref=request.ref,
+            act=act,
+        )
+
+    return decide
+
+
 def deny(person: Person, incident: str, anchor: str, act: Act, words: str = "") -> Decide:
     """Denied, by anybody who could have approved one of its options. *words* is a commitment."""
 
@@ -136,7 +172,7 @@ def ask_again(book: Rulebook, person: Person, incident: str, act: Act) -> Decide
         if standing.stage not in ASKABLE:
             return Refusal("not_askable")
         service = charter.service(standing.service) if charter else None
-        if service is None or not any(a.quorum.admits(person.roles) for a in service.actions):
+        if service is None or not _has_a_say(service, person):
             return Refusal("not_entitled")
         return ev.AskedAgain(
             incident_id=incident, decision="ask_again", reason="Asked again by a person", act=act
@@ -160,12 +196,19 @@ def acknowledge(incident: str, act: Act) -> Decide:
     return decide
 
 
-def resolve(incident: str, kind: str, act: Act, words: str = "") -> Decide:
-    """A person closes it. *kind* is resolved or not_an_incident."""
+def resolve(book: Rulebook, person: Person, incident: str, kind: str, act: Act, words: str = "") -> Decide:
+    """A person closes it, and with it what is asked: who may approve something there, and no other.
+
+    *kind* is resolved or not_an_incident. Where the charter names no action, anybody whom it names.
+    """
 
     def decide(view: View, now: datetime) -> Event | Refusal:
-        if not view.incidents[incident].is_open:
+        standing, charter = view.incidents[incident], book.charter(view)
+        if not standing.is_open:
             return Refusal("closed")
+        service = charter.service(standing.service) if charter else None
+        if service and service.actions and not _has_a_say(service, person):
+            return Refusal("not_entitled", service.actions[0].approve)
         reason = "Closed as not an incident" if kind == "not_an_incident" else "Closed by a person"
         return ev.Resolved(
             incident_id=incident, decision=kind, reason=reason, kind=kind, words=words, act=act
@@ -230,6 +273,20 @@ def _request(view: View, incident: str, anchor: str, now: datetime) -> tuple[Fac
     return request, request.event
 
 
+def _outdated(view: View, charter: Charter | None, validated: ev.Validated) -> Refusal | None:
+    """A request is answered under the rules under which it was made, or not at all."""
+    if charter is None or view.rules.charter != validated.charter_digest:
+        return Refusal("charter")
+    if validated.policy_digest and view.rules.policy != validated.policy_digest:
+        return Refusal("policy")
+    return None
+
+
+def _came_by_this_link(view: View, act: Act) -> bool:
+    """Whether this very link decided something before. A copy of it, however spelled, has the same id."""
+    return act.channel == LINK and (act.channel, act.update) in view.acts
+
+
 def _may_not(
     standing: Incident, validated: ev.Validated, chosen: ev.Option, person: Person
 ) -> Refusal | None:
@@ -240,6 +297,16 @@ def _may_not(
     if person.id in _proposers(standing):
         return Refusal("own_proposal")
     return None
+
+
+def in_charge(charter: Charter, person: Person) -> bool:
+    """Whether *person* may approve something at all, or is an admin."""
+    return "admin" in person.roles or any(_has_a_say(service, person) for service in charter.services)
+
+
+def _has_a_say(service: Service, person: Person) -> bool:
+    """Whether *person* may approve something for *service*."""
+    return any(action.quorum.admits(person.roles) for action in service.actions)
 
 
 def _admitted(validated: ev.Validated, person: Person) -> bool:

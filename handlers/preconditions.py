@@ -98,6 +98,15 @@ def _charter(case: Case) -> str:
     return "" if case.seen.has_secret else f"The secret {action.secret_env} is not set, or is none."
 
 
+def _policy(case: Case) -> str:
+    """A request names the policy under which it was made; one from before that names none."""
+    request = case.incident.latest(ev.Validated)
+    asked = request.policy_digest if request else ""
+    if not asked or asked == case.view.rules.policy:
+        return ""
+    return "The policy changed after you were asked. Look again, then tap."
+
+
 def _deploy(case: Case) -> str:
     asked, live = _deploy_when_asked(case), case.seen.deploy
     if not asked or not live or asked == live:
@@ -129,6 +138,7 @@ OBJECTIONS: tuple[tuple[str, Callable[[Case], str]], ...] = (
     ("paused", _paused),
     ("maintenance", _maintenance),
     ("charter", _charter),
+    ("policy", _policy),
     ("deploy", _deploy),
     ("recovered", _recovered),
 )

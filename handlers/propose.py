@@ -142,6 +142,7 @@ def request(
         verdict=proposed.verdict,
         deadline_ms=now_ms + life_ms,
         charter_digest=view.rules.charter,
+        policy_digest=view.rules.policy,
     )
 
 

@@ -117,6 +117,13 @@ class Suspect(Frozen):
     since_ms: int = 0
 
 
+class Given(Frozen):
+    """One parameter of an action and its value; a whole number as its digits."""
+
+    name: str
+    value: str
+
+
 class Option(Frozen):
     """One thing that a person may choose. `action` empty means: run nothing, the person looks."""
 
@@ -134,6 +141,9 @@ class Option(Frozen):
     undo: str = ""
     approve: str = ""
     expires_ms: int = 300_000
+    parameters: tuple[Given, ...] = ()
+    blast_radius: str = ""
+    change_ref: str = ""
 
 
 class Held(Frozen):
@@ -259,7 +269,7 @@ class Withheld(Event):
 
 
 class Validated(Event):
-    """The request. It binds options, deadline, charter; a changed request is a new one."""
+    """The request. It binds options, deadline, charter and policy; a changed request is a new one."""
 
     options: tuple[Option, ...]
     held: tuple[Held, ...] = ()
@@ -267,6 +277,7 @@ class Validated(Event):
     deadline_ms: int
     charter_digest: str = ""
     deploy: str = ""
+    policy_digest: str = ""
 
 
 class Approved(Event):

@@ -201,7 +201,7 @@ class WhatsAppReceiver:
         if heard.to and asked:
             return await self._wished(heard, heard.to, asked)
         if decides_nothing(heard.text):
-            return await self._decides_nothing(heard)
+            return await self._decides_nothing(tenant, heard)
         return await self._desk.said(tenant, self._said(heard))
 
     async def _wished(self, heard: Heard, to: Sent, asked: Wish) -> Answer:
@@ -214,8 +214,9 @@ class WhatsAppReceiver:
             return Answer(WHICH)
         return await self._desk.tapped(to.tenant, self._offered(heard, fit[0], asked.words))
 
-    async def _decides_nothing(self, heard: Heard) -> Answer:
-        """A bare yes, or RUN without saying what: which words would decide."""
+    async def _decides_nothing(self, tenant: str, heard: Heard) -> Answer:
+        """A bare yes, or RUN without saying what, is on record. Which words would decide."""
+        await self._desk.tapped(tenant, self._tap(heard, Verb.AUDIT, ""))
         newest = heard.to or await self._book.newest(heard.number)
         words = how_to_answer(newest.codes) if newest else ""
         if not words and heard.to and any(one.verb in APPROVES for one in heard.to.offers):
