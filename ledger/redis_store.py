@@ -3,8 +3,9 @@
 * `led:{acme}:log:00000` is a LIST of `"<64 hex leaf hash> <canonical json>"`, 65,536 entries a segment. A
   LIST, not a STREAM: a client that is allowed only XADD can still truncate with MAXLEN.
 * `led:{acme}:ckpt` is the latest signed checkpoint, `led:{acme}:ckpts` (a LIST) those of the rotations of the
-  key: whoever reads one verifies it. `led:{acme}:texts` charter and policy texts by digest,
-  `led:{acme}:vault` what people typed, by commitment. One hash tag a tenant, so that one node has all of it.
+  key, `led:{acme}:cosigned` the newest that a witness signed too: whoever reads one verifies it.
+  `led:{acme}:texts` charter and policy texts by digest, `led:{acme}:vault` what people typed, by commitment.
+  One hash tag a tenant, so that one node has all of it.
 * `ledger_append` compares length and head, then pushes all entries and sets the checkpoint, or returns what
   was missed. Hashing is done here: Lua has no SHA-256. All checks come before the first write.
 * One call, one try: an append is never sent again by itself. Who gets StoreDown reads first.
@@ -272,6 +273,12 @@ class RedisStore:
 
     async def kept_notes(self, tenant: str) -> list[str]:
         return list(map(_note, await self._call("LRANGE", _key(tenant, "ckpts"), 0, -1)))
+
+    async def keep_cosigned(self, tenant: str, note: str) -> None:
+        await self._call("SET", _key(tenant, "cosigned"), note)
+
+    async def cosigned(self, tenant: str) -> str:
+        return _note(await self._call("GET", _key(tenant, "cosigned")))
 
     async def _confirmed(self, *command: bytes | str | int) -> Any:
         """As `_call`; where there are replicas, the reply counts once one of them has caught up."""
