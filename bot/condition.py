@@ -7,6 +7,7 @@ from bot.adoption import Adoption
 from bot.offbox import Lag, OffBox
 from bot.outbox import Outbox
 from bot.room import Room
+from bot.witnessed import Witnessed
 from detectors.mode import Mode, mode
 from handlers.detect import Detect
 from handlers.poll import Poller
@@ -26,6 +27,7 @@ class Condition:
     outbox: Outbox
     charter_mistake: str = ""
     offbox: OffBox | None = None
+    witness: Witnessed | None = None
 
     @property
     def mode(self) -> Mode:
@@ -50,6 +52,7 @@ class Condition:
             found.append("No model is asked: policy names the action (ANTHROPIC_API_KEY is not set).")
         found += [f"⚠️ {caveat}" for caveat in room.ledger.caveats()]
         found += [self.offbox.lag().sentence] if self.offbox else []
+        found += [self.witness.seen().sentence] if self.witness else []
         found += self._services()
         found += self._unreached()
         if room.ledger.view.is_paused(room.now_ms()):

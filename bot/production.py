@@ -49,11 +49,13 @@ from bot.state import EnvironmentSecrets, RedisAsked, RedisLinkCodes, RedisLinks
 from bot.tokens import Passes, RedisCodes, Tokens
 from bot.truetime import against_redis
 from bot.version import version
+from bot.witnessed import Witnessed
 from bot.work import Tools, Work, tenant_work
 from handlers.adapters.anthropic import Claude
 from handlers.adapters.health import HttpHealth
 from handlers.adapters.sink import HttpSink
 from handlers.adapters.webhook import HttpWebhook
+from handlers.adapters.witness import HttpWitness
 from handlers.charter import Person
 from handlers.checked import Alarm
 from handlers.detect import Detect
@@ -236,6 +238,7 @@ class _Program:
             looks=asyncio.Semaphore(LOOKS_AT_ONCE),
             interval_s=self.settings.loop_interval_s,
             copied=self._copied,
+            witnessed=self._witnessed,
             offset=against_redis(self.redis, self.settings.redis_url, self.clock),
             alarm=self._alarm,
         )
@@ -280,6 +283,10 @@ class _Program:
     def _copied(self, room: Room) -> OffBox | None:
         url, secret = self.settings.ledger_sink_url, sink_key(self.settings.alert_secret)
         return OffBox(room, HttpSink(url, secret), RedisCursor(self.redis)) if url else None
+
+    def _witnessed(self, room: Room) -> Witnessed | None:
+        told, secret = self.settings.ledger_witness, sink_key(self.settings.alert_secret)
+        return Witnessed(room, HttpWitness(told.url, secret), told.key) if told else None
 
     def _models(self) -> dict[str, Model]:
         council = self.settings.council
@@ -362,9 +369,10 @@ class _Program:
         """Once a second: what makes wake-ups unnecessary."""
         while True:
             for one in self.work:
-                if one.condition.offbox and not one.lease.held:
-                    with suppress(StoreDown):
-                        await one.condition.offbox.refresh()
+                for elsewhere in (one.condition.offbox, one.condition.witness):
+                    if elsewhere and not one.lease.held:
+                        with suppress(StoreDown):
+                            await elsewhere.refresh()
             for room in self.house.rooms.values():
                 await room.ledger.sweep()
                 with suppress(StoreDown):

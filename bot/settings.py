@@ -11,6 +11,8 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from ledger.note import BadKey, Verifier
+
 DOTENV = ".env"
 LEAST_SECRET = 32
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
@@ -49,6 +51,14 @@ class Council:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerWitness:
+    """Where checkpoints are cosigned, and with which key."""
+
+    url: str
+    key: Verifier
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What the program was told. An empty text or None: that part is off."""
 
@@ -63,6 +73,7 @@ class Settings:
     redis_tls_verify: str = "full"
     durability_declared: bool = False
     ledger_sink_url: str = ""
+    ledger_witness: LedgerWitness | None = None
     public_base_url: str = ""
     telegram: Telegram | None = None
     twilio: Twilio | None = None
@@ -77,13 +88,13 @@ class Settings:
 
 NAMES = frozenset(
     {
-        "ALERT_SECRET", "ALERTENGINE_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "CHARTER",
+        "ALERTENGINE_BASE_URL", "ALERT_SECRET", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "CHARTER",
         "COUNCIL_ENABLED", "COUNCIL_MODEL_A", "COUNCIL_MODEL_B", "DATA_DIR", "DYNO", "GITHUB_API_BASE",
-        "GITHUB_TOKEN", "HOST", "LEDGER_DURABILITY", "LEDGER_KEY", "LEDGER_SINK_URL", "LOOP_INTERVAL_S",
-        "PORT", "PUBLIC_BASE_URL", "REDIS_DEPLOY_URL", "REDIS_TLS_URL", "REDIS_TLS_VERIFY", "REDIS_URL",
-        "SENT_API_KEY", "SENT_PHONE_ID", "SLACK_BOT_TOKEN", "SLACK_SIGNING_SECRET", "TELEGRAM_API_BASE",
-        "TELEGRAM_BOT_TOKEN", "TELEGRAM_WEBHOOK_SECRET", "TWILIO_ACCOUNT_SID", "TWILIO_API_BASE_URL",
-        "TWILIO_AUTH_TOKEN", "TWILIO_WHATSAPP_FROM",
+        "GITHUB_TOKEN", "HOST", "LEDGER_DURABILITY", "LEDGER_KEY", "LEDGER_SINK_URL", "LEDGER_WITNESS_KEY",
+        "LEDGER_WITNESS_URL", "LOOP_INTERVAL_S", "PORT", "PUBLIC_BASE_URL", "REDIS_DEPLOY_URL",
+        "REDIS_TLS_URL", "REDIS_TLS_VERIFY", "REDIS_URL", "SENT_API_KEY", "SENT_PHONE_ID", "SLACK_BOT_TOKEN",
+        "SLACK_SIGNING_SECRET", "TELEGRAM_API_BASE", "TELEGRAM_BOT_TOKEN", "TELEGRAM_WEBHOOK_SECRET",
+        "TWILIO_ACCOUNT_SID", "TWILIO_API_BASE_URL", "TWILIO_AUTH_TOKEN", "TWILIO_WHATSAPP_FROM",
     }
 )  # fmt: skip
 """The names that this file reads: a charter may not use one of them for a secret of its own."""
@@ -169,6 +180,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         redis_tls_verify=reader.choice("REDIS_TLS_VERIFY", "full", ("full", "none", "ca:")),
         durability_declared=reader.text("LEDGER_DURABILITY").lower() == "declared",
         ledger_sink_url=reader.address("LEDGER_SINK_URL"),
+        ledger_witness=_witness(reader),
         public_base_url=base,
         telegram=_telegram(reader),
         twilio=_twilio(reader, environment),
@@ -224,6 +236,18 @@ def _twilio(reader: _Reader, environment: Mapping[str, str]) -> Twilio | None:
     return Twilio(
         sid, token, sender, reader.address("TWILIO_API_BASE_URL"), {k: v for k, v in sids.items() if v}
     )
+
+
+def _witness(reader: _Reader) -> LedgerWitness | None:
+    url = reader.address("LEDGER_WITNESS_URL")
+    if not reader.together(("LEDGER_WITNESS_URL", "LEDGER_WITNESS_KEY")):
+        return None
+    try:
+        key = Verifier.parse(reader.text("LEDGER_WITNESS_KEY"))
+    except BadKey as error:
+        reader.mistakes.append(f"LEDGER_WITNESS_KEY: {error} `python -m ledger witness` prints its own.")
+        return None
+    return LedgerWitness(url, key)
 
 
 def _council(reader: _Reader) -> Council | None:

@@ -13,6 +13,7 @@ from bot.offbox import OffBox
 from bot.outbox import Outbox
 from bot.room import Room
 from bot.state import RedisStates
+from bot.witnessed import Witnessed
 from handlers.checked import Alarm, Checking
 from handlers.detect import Detect
 from handlers.diagnose import Diagnose
@@ -45,6 +46,8 @@ class Tools:
     interval_s: float
     copied: Callable[[Room], OffBox | None] = lambda room: None
     """What keeps the copy off the box of a room, where there is one."""
+    witnessed: Callable[[Room], Witnessed | None] = lambda room: None
+    """Who has the checkpoints of a room cosigned, where there is a witness."""
     offset: Offset = nobody
     alarm: Callable[[Room], Alarm] = lambda room: silence
     """How the people of a room are told, at once, what no card is about."""
@@ -88,7 +91,7 @@ def tenant_work(room: Room, tools: Tools, detect: Detect, notify: Notify, lease:
         tools.interval_s,
         tools.looks,
     )
-    offbox = tools.copied(room)
+    offbox, witness = tools.copied(room), tools.witnessed(room)
     reconcilers: tuple[Reconciler, ...] = (
         notify,
         Diagnose(ledger, rules, tools.models, tools.clock),
@@ -101,8 +104,16 @@ def tenant_work(room: Room, tools: Tools, detect: Detect, notify: Notify, lease:
         Watching(ledger, rules, poller, tools.process, tools.offset),
         Checking(ledger, rules, room.store, tools.process, tools.alarm(room)),
         *([offbox] if offbox else []),
+        *([witness] if witness else []),
     )
     condition = Condition(
-        room, detect, poller, tools.adoption, bool(tools.models), tools.outbox, offbox=offbox
+        room,
+        detect,
+        poller,
+        tools.adoption,
+        bool(tools.models),
+        tools.outbox,
+        offbox=offbox,
+        witness=witness,
     )
     return Work(room, condition, Loop(ledger, reconcilers, tools.clock), poller, lease)

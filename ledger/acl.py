@@ -23,7 +23,7 @@ SINCE = {"client|setinfo": {"redis": (7, 2)}, "waitaof": {"redis": (7, 2)}}
 _GREET = "+ping +hello +client|setinfo +client|setname +acl|whoami"
 _READ = (
     "%R~led:*:log:* +llen +lindex +lrange",
-    "%R~led:*:ckpt %R~led:*:archived +get",
+    "%R~led:*:ckpt %R~led:*:cosigned %R~led:*:archived +get",
     "%R~led:*:ckpts +lrange",
     "%R~led:*:texts +hget",
 )
@@ -91,6 +91,7 @@ USERS = (
         (
             *_APPEND,
             "%R~led:*:archived +get",
+            "~led:*:cosigned +get +set",
             "~led:*:texts +hget +hsetnx",
             "~led:*:vault +hget +hsetnx +hdel",
             _OWN,

@@ -95,6 +95,12 @@ class Store(Protocol):
     async def kept_notes(self, tenant: str) -> list[str]:
         """The notes that were kept, oldest first."""
 
+    async def keep_cosigned(self, tenant: str, note: str) -> None:
+        """Keep *note*, the newest that a witness has signed too, instead of the one before."""
+
+    async def cosigned(self, tenant: str) -> str:
+        """The newest note that a witness has signed too; empty if there is none."""
+
     async def durability(self) -> Durability:
         """How well an appended entry is kept."""
 
@@ -142,6 +148,7 @@ class MemoryStore:
         self._logs: defaultdict[str, list[Entry]] = defaultdict(list)
         self._notes: defaultdict[str, str] = defaultdict(str)
         self._kept: defaultdict[str, list[str]] = defaultdict(list)
+        self._cosigned: defaultdict[str, str] = defaultdict(str)
         self._texts: dict[tuple[str, str], str] = {}
         self._vault: dict[tuple[str, str], str] = {}
         self._listeners: set[asyncio.Queue[str]] = set()
@@ -177,6 +184,12 @@ class MemoryStore:
 
     async def kept_notes(self, tenant: str) -> list[str]:
         return list(self._kept[tenant])
+
+    async def keep_cosigned(self, tenant: str, note: str) -> None:
+        self._cosigned[tenant] = note
+
+    async def cosigned(self, tenant: str) -> str:
+        return self._cosigned[tenant]
 
     async def durability(self) -> Durability:
         return self._durability

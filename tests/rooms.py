@@ -195,11 +195,17 @@ def evidence(post: Post = nowhere) -> Evidence:
     return Evidence.of(Errands(post), "bot.1", b"s" * 32, eraser)
 
 
-async def tenant(rules: Charter | None = None, store: Store | None = None, *, adopted: bool = True) -> Tenant:
-    """The tenant of *rules*, or acme, on *store* (memory if none), its charter adopted."""
+async def tenant(
+    rules: Charter | None = None,
+    store: Store | None = None,
+    *,
+    adopted: bool = True,
+    signer: bytes | None = None,
+) -> Tenant:
+    """The tenant of *rules*, or acme, on *store* (memory if none), its charter adopted. *signer* signs."""
     clock, kept, known = ManualClock(NOON), store or MemoryStore(), rules or charter()
     name = known.tenant.id
-    ledger = Ledger(name, kept, clock, random.Random(1))
+    ledger = Ledger(name, kept, clock, random.Random(1), signer=signer)
     await ledger.sweep()
     room = Room(
         tenant=name,

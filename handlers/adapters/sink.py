@@ -17,11 +17,16 @@ LOOPBACK = ("127.0.0.0/8", "::1/128")
 _SIZE = re.compile("0|[1-9][0-9]{0,15}")
 
 
-class _Named(Addresses):
+class Named(Addresses):
     """The networks that are named, and nothing else."""
 
     def admits(self, address: Address) -> bool:
         return not address.is_global and super().admits(address)
+
+
+def judge_of(url: str) -> Callable[[tuple[str, ...]], Addresses]:
+    """Who judges where *url* may lead."""
+    return Named if url.startswith("http:") else Addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +45,8 @@ class HttpSink:
     ) -> None:
         self._url = url
         self._secret = secret
+        self._webhook = HttpWebhook(addresses or judge_of(url))
         plain = url.startswith("http:")
-        self._webhook = HttpWebhook(addresses or (_Named if plain else Addresses))
         self._advice = " Over http:// a copy goes only to this machine or to allow_networks." if plain else ""
 
     async def send(self, batch: Batch, now_s: int, allow_networks: tuple[str, ...] = ()) -> Told:
