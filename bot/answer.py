@@ -100,6 +100,16 @@ class Desk:
                 self._refused.pop(key, None)
         return Answer(text)
 
+    async def turned_away(self, kind: str, act: Act, tenant: str = "", person: str = "") -> None:
+        """Somebody at a door was not who they said they were: on record, once a minute, where they meant.
+
+        Who names no tenant in a way that can be believed is on record in each.
+        """
+        tap = Tap(act.channel, "", "", Verb.AUDIT, "", act, genuine=False)
+        rooms = [self._rooms[tenant]] if tenant in self._rooms else self._rooms.values()
+        for room in rooms:
+            await self.refuse(room, kind, tap, "", person)
+
     async def approve(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
         if self._wants_second_tap(incident, tap):
             return await self._ask_in_private(room, person, incident, tap)

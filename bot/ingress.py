@@ -25,6 +25,7 @@ from aiohttp import web
 
 from bot.ports import SendError
 from ledger.clock import Clock
+from ledger.events import Act
 from ledger.redis_store import Commands
 from ledger.store import StoreDown
 from ledger.view import epoch_ms
@@ -288,6 +289,14 @@ def _arrived(entry: bytes, fields: Mapping[bytes, bytes], deliveries: int) -> Ar
     return Arrived(kind, id, fields[b"raw"], orjson.loads(fields[b"meta"]), entry.decode(), deliveries)
 
 
+type TurnedAway = Callable[[str, Act], Awaitable[None]]
+"""Puts on record that what came was not from whom it says: a word for the kind, and what came."""
+
+
+async def unseen(kind: str, act: Act) -> None:
+    """Where nobody keeps a record."""
+
+
 # --- Telegram's door --------------------------------------------------------------------------------------
 
 
@@ -307,12 +316,14 @@ class TelegramDoor:
         secret: str,
         not_run: Callable[[str], Awaitable[None]],
         status: Callable[[Arrived], Awaitable[None]] | None = None,
+        turned_away: TurnedAway = unseen,
     ) -> None:
         self._inbox = inbox
         self._clock = clock
         self._secret = secret.encode()
         self._not_run = not_run
         self._status = status
+        self._turned_away = turned_away
 
     async def webhook(self, request: web.Request) -> web.Response:
         """`POST /telegram/webhook`. 200 means: durably stored, or answered as not run."""
@@ -320,6 +331,7 @@ class TelegramDoor:
             raise web.HTTPServiceUnavailable(text="TELEGRAM_WEBHOOK_SECRET is not set.")
         given = request.headers.get(SECRET_HEADER, "").encode("utf-8", "surrogateescape")
         if not hmac.compare_digest(given, self._secret):
+            await self._turned_away("forged_update", Act(channel=self.kind, at_ms=self._now_ms()))
             raise web.HTTPForbidden(text="This is not Telegram's secret.")
         try:
             taken = await self.take(await body(request, MOST_BODY))
@@ -338,7 +350,7 @@ class TelegramDoor:
                 raise ValueError("an update is an object with an update_id")
         meta = {
             "digest": sha256(raw).hexdigest(),
-            "at_ms": str(epoch_ms(self._clock.now())),
+            "at_ms": str(self._now_ms()),
             "order": _order(update),
         }
         try:
@@ -347,6 +359,9 @@ class TelegramDoor:
             log.warning("Update %s was not stored: %s", id, error)
             return await self._answer_directly(Arrived(self.kind, id, raw, meta), update)
         return True
+
+    def _now_ms(self) -> int:
+        return epoch_ms(self._clock.now())
 
     async def _answer_directly(self, arrived: Arrived, update: Mapping[str, Any]) -> bool:
         """Whether what may have been stored was answered without Redis; then it is not handled any more."""

@@ -10,6 +10,7 @@
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import NamedTuple
@@ -127,21 +128,29 @@ class Pages:
     async def decide(self, request: web.Request) -> web.Response:
         """Decide what the link names, once."""
         raw = await request.read()
+        seen = Act(channel=CHANNEL, digest=sha256(raw).hexdigest())
         try:
             fields = parse_qs(raw.decode("utf-8", "replace"), max_num_fields=MOST_FIELDS)
             link = self._read(fields.get("token", [""])[0])
         except ValueError:
-            return _page(_no(BadToken("This form is not one of ours.")), 400)
+            return await self._turn_away(BadToken("This form is not one of ours."), seen, 400)
         except BadToken as why:
-            return _page(_no(why), 403)
+            return await self._turn_away(why, seen, 403)
         room = self._rooms[link.tenant]
-        act = Act(channel=CHANNEL, update=link.jti, digest=sha256(raw).hexdigest(), at_ms=room.now_ms())
+        act = seen.model_copy(update={"update": link.jti, "at_ms": room.now_ms()})
         tap = replace(_tap(link, act), words=one_line(fields.get("reason", [""])[0])[:500])
         try:
             answer = await self._desk.tapped(link.tenant, tap)
         except StoreDown:
             answer = Answer(phrases.ledger_away())
         return _page(_verdict(room, answer), 200 if answer.ref else 409)
+
+    async def _turn_away(self, why: BadToken, act: Act, status: int) -> web.Response:
+        """Who wants to decide with a link that is none is told why, and is on record."""
+        kind = "late_link" if why.person else "forged_link"
+        with suppress(StoreDown):
+            await self._desk.turned_away(kind, act, why.tenant, why.person)
+        return _page(_no(why), status)
 
     def _read(self, token: str) -> Link:
         """What *token* says. Raises BadToken, also for a team that is not here and for what is no vote."""

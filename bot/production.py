@@ -166,29 +166,31 @@ class _Program:
         self.routes += Pages(self.house.rooms, desk, self.tokens).routes()
         self.routes += Auditor(self.house.rooms, passes, evidence.auditing.checks).routes()
         if self.settings.telegram:
-            await self._open_telegram(self.settings.telegram, stack)
+            await self._open_telegram(self.settings.telegram, desk, stack)
         if self.settings.twilio:
-            await self._open_whatsapp(self.settings.twilio, stack)
+            await self._open_whatsapp(self.settings.twilio, desk, stack)
         await self._assemble(stack)
         port = await self._serve(stack)
         await self._begin(stack)
         await self._greet()
         return Started(list(self.house.rooms.values()), self.work, self.greeting, port)
 
-    async def _open_telegram(self, settings: Telegram, stack: AsyncExitStack) -> None:
+    async def _open_telegram(self, settings: Telegram, desk: Desk, stack: AsyncExitStack) -> None:
         bot = build_application(builder(settings.token, settings.api_base))
         channel = TelegramChannel(bot.bot, self.tokens)
         receiver = TelegramReceiver(
             bot, channel, self.outbox, self.commands, self.tokens, self._tenants, self._moved
         )
-        door = TelegramDoor(self.inbox, self.clock, settings.secret, channel.not_run, receiver.handle)
+        door = TelegramDoor(
+            self.inbox, self.clock, settings.secret, channel.not_run, receiver.handle, desk.turned_away
+        )
         self.channels[channel.name] = channel
         stack.push_async_callback(receiver.close)
         self.receivers[door.kind] = receiver
         self.telegram, self.door = channel, door
         self.routes.append(Route("POST", "/telegram/webhook", door.webhook))
 
-    async def _open_whatsapp(self, settings: Twilio, stack: AsyncExitStack) -> None:
+    async def _open_whatsapp(self, settings: Twilio, desk: Desk, stack: AsyncExitStack) -> None:
         api, book = TwilioApi(settings), Book(self.redis, self.clock)
         stack.push_async_callback(api.close)
         base = self.settings.public_base_url
@@ -205,7 +207,7 @@ class _Program:
             api.number,
             self.clock,
         )
-        door = WhatsAppDoor(self.inbox, self.clock, base, api.signed, receiver.known)
+        door = WhatsAppDoor(self.inbox, self.clock, base, api.signed, receiver.known, desk.turned_away)
         self.channels[channel.name] = channel
         self.receivers |= {MESSAGES: receiver, STATUSES: StatusReceiver(book, self._undelivered)}
         self.routes.append(Route("POST", "/twilio/whatsapp", door.message))

@@ -39,7 +39,14 @@ _DRAWS = 20
 
 
 class BadToken(Exception):
-    """A link that decides nothing. The message says why, to the person who opened it."""
+    """A link that decides nothing. The message says why, to the person who opened it.
+
+    *tenant* and *person* are known where it is ours and came too late.
+    """
+
+    def __init__(self, why: str, tenant: str = "", person: str = "") -> None:
+        super().__init__(why)
+        self.tenant, self.person = tenant, person
 
 
 class Choice(NamedTuple):
@@ -120,8 +127,6 @@ class Tokens:
     def read_link(self, token: str) -> Link:
         """What a link says. Raises BadToken."""
         claims = self._claims(token)
-        if claims["exp"] <= self._clock.now().timestamp():
-            raise BadToken("This link was good for five minutes and is over. Nothing was run.")
         try:
             verb = Verb(claims["verb"])
             words = [claims[name] for name in ("tenant", "sub", "option", "anchor", "jti")]
@@ -130,6 +135,9 @@ class Tokens:
         if not all(isinstance(word, str) for word in words):
             raise BadToken("This link does not say what it is for.")
         tenant, person, option, anchor, jti = words
+        if claims["exp"] <= self._clock.now().timestamp():
+            over = "This link was good for five minutes and is over. Nothing was run."
+            raise BadToken(over, tenant, person)
         return Link(tenant, person, verb, option, anchor, jti)
 
     def _claims(self, token: str) -> Mapping[str, Any]:

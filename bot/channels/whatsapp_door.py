@@ -17,8 +17,9 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from bot import phrases
-from bot.ingress import Inbox, body
+from bot.ingress import Inbox, TurnedAway, body, unseen
 from ledger.clock import Clock
+from ledger.events import Act
 from ledger.store import StoreDown
 from ledger.view import epoch_ms
 
@@ -38,13 +39,20 @@ class WhatsAppDoor:
     """*signed* checks a signature; *known* tells the numbers of people from all others."""
 
     def __init__(
-        self, inbox: Inbox, clock: Clock, base_url: str, signed: Signed, known: Callable[[str], bool]
+        self,
+        inbox: Inbox,
+        clock: Clock,
+        base_url: str,
+        signed: Signed,
+        known: Callable[[str], bool],
+        turned_away: TurnedAway = unseen,
     ) -> None:
         self._inbox = inbox
         self._clock = clock
         self._base_url = base_url.rstrip("/")
         self._signed = signed
         self._known = known
+        self._turned_away = turned_away
         self.lost = asyncio.Event()
 
     async def message(self, request: web.Request) -> web.Response:
@@ -88,6 +96,9 @@ class WhatsAppDoor:
         except ValueError:
             raise web.HTTPBadRequest(text="This is not a form.") from None
         if not self._signed(self._base_url + request.raw_path, fields, request.headers):
+            digest = sha256(raw).hexdigest()
+            at_ms = epoch_ms(self._clock.now())
+            await self._turned_away("forged_update", Act(channel=MESSAGES, digest=digest, at_ms=at_ms))
             raise web.HTTPForbidden(text="This is not Twilio's signature for this address.")
         return raw, dict(fields)
 
