@@ -86,6 +86,7 @@ class Closed:
     routes: tuple[Packed, ...]
     dependencies: tuple[Packed, ...]
     peak: int
+    streams: tuple[Packed, ...] = ()
 
     @cached_property
     def total(self) -> Packed:
@@ -101,7 +102,8 @@ class Closed:
     def of(cls, slot: Slot) -> Closed:
         """Return a slot of another worker as we keep our own."""
         routes = tuple(Packed.of(p) for p in slot.routes)
-        closed = cls(slot.t, routes, tuple(Packed.of(p) for p in slot.dependencies), 0)
+        streams = tuple(Packed.of(p) for p in slot.streams)
+        closed = cls(slot.t, routes, tuple(Packed.of(p) for p in slot.dependencies), 0, streams)
         whole = Packed("", slot.n, slot.errors, slot.client_errors, slot.aborted, _packed(slot.hist), NOTHING)
         closed.__dict__["total"] = whole
         return closed
@@ -117,6 +119,7 @@ class Closed:
             histogram.unflat(self.total.pairs),
             tuple(r.part() for r in self.routes),
             tuple(d.part() for d in self.dependencies),
+            tuple(s.part() for s in self.streams),
         )
 
 

@@ -149,6 +149,8 @@ def _metrics(present: Present, minute: Minute, seconds: int) -> Document:
         "inflight_peak": present.inflight_peak,
         "oldest_ms": present.oldest_ms,
         "streams": present.streams,
+        "streams_begun": minute.streams.n,
+        "first_byte_p95_ms": minute.streams.ms(0.95),
         "client_error_rate": round(whole.client_errors / whole.n, 6) if whole.n else 0.0,
         "aborted": whole.aborted,
         "window_s": WINDOW_S,

@@ -6,8 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import asgi, wsgi
-from .middleware import meter
+from . import aio, middleware, wsgi
 from .monitor import Monitor
 from .recovery import Recovery
 from .sharing import common_folder, is_one_of_many
@@ -26,9 +25,9 @@ def instrument(
     """Measure *app*, answer GET *health_path* and the actions of *recovery*; return the monitor.
 
     FastAPI and Starlette apps are changed in place, before they start: do it after adding other middleware,
-    so that their time counts too. So is Flask. Any other ASGI or WSGI app is wrapped: serve ``monitor.app``
-    instead of it. With a *token* the health path wants ``Authorization: Bearer <token>``. Beyond
-    *max_routes* routes, the rest is ``~other``.
+    so that their time counts too. So are Flask and aiohttp. Any other ASGI or WSGI app (Litestar, Django) is
+    wrapped: serve ``monitor.app`` instead of it. With a *token* the health path wants
+    ``Authorization: Bearer <token>``. Beyond *max_routes* routes, the rest is ``~other``.
 
     Workers of one server answer for each other: *share* names the folder in which they meet, or says whether
     they do (default: where this process is one of several workers, through shared memory).
@@ -41,8 +40,10 @@ def instrument(
         monitor.share(partial(common_folder, service))
     own = recovery.endpoints if recovery is not None else {}
     own[health_path] = monitor.answer
-    if wsgi.is_wsgi(app):
+    if aio.is_aiohttp(app):
+        monitor.app = aio.install(app, window, own)
+    elif wsgi.is_wsgi(app):
         monitor.app = wsgi.install(app, window, own)
     else:
-        monitor.app = asgi.install(app, meter, window, own)
+        monitor.app = middleware.install(app, window, own)
     return monitor

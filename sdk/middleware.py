@@ -2,8 +2,9 @@
 
 Rules. A request ends with its last body message, so work after the answer is not latency. An exception
 before or during the answer is an error; a cancellation, a client that went away and an answer that was never
-finished are *aborted*; 4xx are counted apart. An event stream is a request until it starts, then it is a
-stream, not a slow request. Our own endpoints are not traffic, nor are websockets. Nothing is dropped.
+finished are *aborted*; 4xx are counted apart. An event stream is a request until its first byte, then it is
+a stream, counted apart with the time that took, as are websockets. Our own endpoints are not traffic.
+Nothing is dropped.
 
 Why it is cheap: ``send`` is wrapped by a plain function, which costs no coroutine; only three variables are
 made for it a request, the rest is shared by all (each costs 25 ns); a second is closed by one integer
@@ -14,18 +15,33 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from time import perf_counter_ns
+from typing import Any
 
-from . import routes
+from . import asgi, routes, websocket
 from .asgi import App, Message, Receive, Scope, Send, path_of
 from .cell import Cell
 from .histogram import index
+from .websocket import WENT_AWAY, opened
 from .window import Window
 from .wire import UNMATCHED
 
 MAX_KNOWN = 1024
 NO_START: Message = {"status": 0}
 LAST = frozenset({"http.response.body", "http.response.pathsend"})
-WENT_AWAY = frozenset({"ClientDisconnect", "ClientDisconnected"})
+FAILURE = "countersign.failure"
+
+
+def install(app: Any, window: Window, own: Mapping[str, App]) -> Any:
+    """Return *app* measured: in place where it takes middleware, wrapped otherwise (Litestar, bare)."""
+    answered = getattr(app, "after_exception", None)
+    if isinstance(answered, list):
+        answered.append(_failed)
+    return asgi.install(app, meter, window, own)
+
+
+async def _failed(e: Exception, scope: Scope) -> None:
+    """Be told by Litestar of an exception that it answers itself."""
+    scope[FAILURE] = type(e).__name__
 
 
 def meter(app: App, window: Window, own: Mapping[str, App]) -> App:  # noqa: C901 - the hot path
@@ -52,7 +68,7 @@ def meter(app: App, window: Window, own: Mapping[str, App]) -> App:  # noqa: C90
         fastapi = scope.get("fastapi")
         route = None if fastapi is None else fastapi.get("effective_route_context")
         if route is None:
-            route = scope.get("route") or scope.get("endpoint")
+            route = scope.get("route") or scope.get("endpoint") or scope.get("path_template")
         if route is None:
             key: object = scope["method"] if status != 404 else UNMATCHED
         else:
@@ -66,6 +82,8 @@ def meter(app: App, window: Window, own: Mapping[str, App]) -> App:  # noqa: C90
         if status >= 400:
             if status >= 500:
                 cell.errors += 1
+                if FAILURE in scope:
+                    cell.blame(scope[FAILURE])
             else:
                 cell.client_errors += 1
         return cell
@@ -82,12 +100,16 @@ def meter(app: App, window: Window, own: Mapping[str, App]) -> App:  # noqa: C90
         elif status >= 500:
             # An outer server-error middleware answered 500 for it and raised it again.
             window.cell(routes.name(scope, status)).blame(type(e).__name__)
+        elif begun in streams and isinstance(e, Exception) and type(e).__name__ not in WENT_AWAY:
+            window.stream(routes.name(scope, status)).blame(type(e).__name__)
         streams.discard(begun)
+
+    socket = websocket.meter(app, window)
 
     async def measured(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901 - as above
         if scope["type"] != "http":
             window.turn_when_due()
-            await app(scope, receive, send)
+            await (socket if scope["type"] == "websocket" else app)(scope, receive, send)
             return
         aside = own.get(path_of(scope) if scope.get("root_path") else scope["path"])
         if aside is not None:
@@ -107,8 +129,8 @@ def meter(app: App, window: Window, own: Mapping[str, App]) -> App:  # noqa: C90
                 start = message
             elif message.get("more_body"):
                 if begun in inflight and _is_event_stream(start):
-                    del inflight[begun]
                     streams.add(begun)
+                    opened(window, inflight.pop(begun), begun, start["status"])
             elif kind in LAST and begun in inflight:
                 end(begun, start["status"])
             return send(message)

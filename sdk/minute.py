@@ -56,15 +56,17 @@ class Sum:
 
 
 class Minute:
-    """The sums of all seconds that were added and not yet dropped: *total*, and *routes* by name."""
+    """Sums of all seconds that were added and not yet dropped: *total*, *routes* by name, all *streams*."""
 
     def __init__(self) -> None:
-        self.total = Sum()
+        self.total, self.streams = Sum(), Sum()
         self.routes: dict[str, Sum] = {}
 
     def add(self, closed: Closed) -> None:
         """Count a second in."""
         self.total.add(closed.total)
+        for stream in closed.streams:
+            self.streams.add(stream)
         for one in closed.routes:
             found = self.routes.get(one.name)
             if found is None:
@@ -74,6 +76,8 @@ class Minute:
     def drop(self, closed: Closed) -> None:
         """Take a second out that was counted in."""
         self.total.subtract(closed.total)
+        for stream in closed.streams:
+            self.streams.subtract(stream)
         for one in closed.routes:
             found = self.routes[one.name]
             found.subtract(one)

@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import asgi, receipt, signature
+from . import aio, asgi, receipt, signature, wsgi
 from .asgi import App, Receive, Reply, Scope, Send, body_of, headers_of, refusal
 from .journal import Begun, Done, Interrupted, Journal, Misused, Running
 from .receipt import Receipt, Result
@@ -96,6 +96,10 @@ class Recovery:
 
     def install(self, app: Any) -> Any:
         """Answer the actions beside *app*, where ``instrument`` does not; return the app to serve."""
+        if aio.is_aiohttp(app):
+            return aio.beside(app, self.endpoints)
+        if wsgi.is_wsgi(app):
+            return wsgi.beside(app, self.endpoints)
         return asgi.install(app, asgi.Beside, self.endpoints)
 
     async def _endpoint(self, action: str, scope: Scope, receive: Receive, send: Send) -> None:

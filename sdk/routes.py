@@ -2,8 +2,9 @@
 
 A raw path carries personal data, and whoever can invent paths could fill any memory. So a request without
 a route is ``~unmatched`` when it was answered 404 and ``GET ~app`` otherwise; a method outside the standard
-nine is ``~other``. Knows Starlette (``scope["route"]``, mounts), FastAPI (the effective context of included
-routers) and older Starlette (``scope["endpoint"]`` alone).
+nine is ``~other``; a websocket is ``WEBSOCKET /chat``. Knows Starlette (``scope["route"]``, mounts), FastAPI
+(the effective context of included routers), older Starlette (``scope["endpoint"]`` alone) and Litestar
+(``scope["path_template"]``).
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from typing import Any
 from .wire import OTHER, UNMATCHED
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
+SOCKET = "WEBSOCKET"
 Scope = Mapping[str, Any]
 
 
 def name(scope: Scope, status: int) -> str:
     """Return the bounded name under which a request is counted."""
-    method = scope["method"]
-    if method not in METHODS:
+    method = scope["method"] if scope["type"] == "http" else SOCKET
+    if method not in METHODS and method != SOCKET:
         return OTHER
     template = _template(scope)
     if template is None:
@@ -37,6 +39,9 @@ NOTHING: Mapping[str, object] = {}
 
 
 def _template(scope: Scope) -> str | None:
+    told = scope.get("path_template")
+    if told is not None:
+        return str(told) or "/"
     mounted = _mounts(_routes(scope.get("router")), _below(scope))
     effective = context(scope)
     served = (

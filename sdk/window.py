@@ -21,6 +21,7 @@ from .wire import MAX_NAME, OTHER, UNMATCHED
 SECOND_NS = 1_000_000_000
 KEEP_S = 60
 MAX_DEPENDENCIES = 32
+MAX_STREAMS = 32
 
 
 class Window:
@@ -39,6 +40,7 @@ class Window:
         "_max_routes",
         "_now",
         "_ring",
+        "_streams",
         "_t",
         "_wall",
         "inflight",
@@ -61,6 +63,7 @@ class Window:
         self._now, self._wall = now, wall
         self._cells: dict[str, Cell] = {}
         self._dependencies: dict[str, Cell] = {}
+        self._streams: dict[str, Cell] = {}
         self._lock = threading.Lock()
         self._ring: deque[Closed] = deque()
         self.minute = Minute()
@@ -77,6 +80,10 @@ class Window:
     def cell(self, name: str) -> Cell:
         """Return the cell of a route; that of ``~other`` when there are too many."""
         return _bounded(self._cells, name, self._max_routes)
+
+    def stream(self, name: str) -> Cell:
+        """Return the cell of a kind of stream, whose requests are first bytes."""
+        return _bounded(self._streams, name, MAX_STREAMS)
 
     def call(self, name: str, ns: int, exception: str | None = None) -> None:
         """Count a call to a dependency that has just ended, from any thread."""
@@ -99,8 +106,9 @@ class Window:
         routes = tuple(cell.take() for cell in self._cells.values() if cell.hist)
         with self._lock:
             dependencies = tuple(cell.take() for cell in self._dependencies.values() if cell.hist)
-        if routes or dependencies:
-            closed = Closed(self._t, routes, dependencies, self.peak)
+        streams = tuple(cell.take() for cell in self._streams.values() if cell.hist or cell.exceptions)
+        if routes or dependencies or streams:
+            closed = Closed(self._t, routes, dependencies, self.peak, streams)
             self._ring.append(closed)
             self.minute.add(closed)
         self.peak = len(self.inflight)

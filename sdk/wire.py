@@ -55,7 +55,10 @@ class Gauge:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The requests that ended in the epoch second *t*; errors, client_errors and aborted are among *n*."""
+    """The requests that ended in the epoch second *t*; errors, client_errors and aborted are among *n*.
+
+    *streams* (event streams, websockets) are not: their *n* began, and *hist* is the time to the first byte.
+    """
 
     t: int
     n: int = 0
@@ -65,6 +68,7 @@ class Slot:
     hist: Counts = field(default_factory=dict)
     routes: tuple[Part, ...] = ()
     dependencies: tuple[Part, ...] = ()
+    streams: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,7 @@ def merge_slots(slots: Iterable[Slot]) -> Slot:
         histogram.merge(*(s.hist for s in many)),
         merge_parts(p for s in many for p in s.routes),
         merge_parts(p for s in many for p in s.dependencies),
+        merge_parts(p for s in many for p in s.streams),
     )
 
 
@@ -160,15 +165,20 @@ def slot_document(slot: Slot) -> dict[str, object]:
         "client_errors": slot.client_errors,
         "aborted": slot.aborted,
         "hist": histogram.flat(slot.hist),
-        "routes": [{"route": p.name, **_numbers(p), "exceptions": dict(p.exceptions)} for p in slot.routes],
-        "dependencies": [
-            {"name": p.name, **_numbers(p), "exceptions": dict(p.exceptions)} for p in slot.dependencies
-        ],
+        "routes": [_part("route", p) for p in slot.routes],
+        "dependencies": [_part("name", p) for p in slot.dependencies],
+        "streams": [_part("name", p) for p in slot.streams],
     }
 
 
-def _numbers(part: Part) -> dict[str, object]:
-    return {"n": part.n, "errors": part.errors, "hist": histogram.flat(part.hist)}
+def _part(key: str, part: Part) -> dict[str, object]:
+    return {
+        key: part.name,
+        "n": part.n,
+        "errors": part.errors,
+        "hist": histogram.flat(part.hist),
+        "exceptions": dict(part.exceptions),
+    }
 
 
 def decode(raw: bytes | str) -> Snapshot:
@@ -214,6 +224,7 @@ def read_slot(value: object) -> Slot:
         hist=_hist(o),
         routes=_list(o, "routes", lambda v: _read_part(v, "route"), MAX_PARTS),
         dependencies=_list(o, "dependencies", lambda v: _read_part(v, "name"), MAX_PARTS),
+        streams=_list(o, "streams", lambda v: _read_part(v, "name"), MAX_PARTS),
     )
     if slot.errors + slot.client_errors + slot.aborted > slot.n:
         raise Malformed(f"slot {slot.t} has more failures than requests")

@@ -1,8 +1,8 @@
 """What watches every request of a WSGI app (Flask, Django, any other), on as many threads as the server has.
 
-A request ends when the server closes its answer, so a stream is counted whole; an answer that is closed
-before its last byte was a client that went away: *aborted*. A list is counted when it is returned, and so is
-a file that the server sends itself. Threads share the cells under one lock, held for one count.
+A request ends when the server closes its answer; an answer that is closed before its last byte was a client
+that went away: *aborted*. A list is counted when it is returned, and so is a file that the server sends
+itself; an event stream with its first byte. Threads share the cells under one lock, held for one count.
 Names come from Flask's ``url_rule`` and from Django's ``resolver_match``, never from the raw path.
 """
 
@@ -12,12 +12,10 @@ import asyncio
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from time import perf_counter_ns
 from typing import Any
 
 from .asgi import App, Message, Scope
-from .cell import Cell
-from .histogram import index
+from .request import Request
 from .routes import METHODS
 from .window import Window
 from .wire import OTHER, UNMATCHED
@@ -27,6 +25,23 @@ WsgiApp = Callable[..., Iterable[bytes]]
 MOST_BODY = 64 * 1024 + 1
 """One byte more than any endpoint of ours takes, so that it is seen to be too long."""
 REQUEST, FAILURE = "countersign.request", "countersign.failure"
+
+
+def beside(app: Any, endpoints: Mapping[str, App]) -> Any:
+    """Return *app* with *endpoints* answered beside it, by exact path: Flask in place, else wrapped."""
+    inner = getattr(app, "wsgi_app", app)
+
+    def answered(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        aside = endpoints.get(environ.get("PATH_INFO", ""))
+        if aside is not None:
+            return bridge(aside, environ, start_response)
+        found: Iterable[bytes] = inner(environ, start_response)
+        return found
+
+    if inner is app:
+        return answered
+    app.wsgi_app = answered
+    return app
 
 
 def is_wsgi(app: Any) -> bool:
@@ -63,71 +78,43 @@ class Meter:
         aside = self._own.get(environ.get("PATH_INFO", ""))
         if aside is not None:
             return bridge(aside, environ, start_response)
-        request = Request(self._window, environ)
+        request = Request(self._window, environ, name_of)
+        headers: list[tuple[str, str]] = []
 
-        def started(status: str, *rest: Any) -> Any:
-            request.status = int(status[:3])
-            return start_response(status, *rest)
+        def started(status: str, told: list[tuple[str, str]], *rest: Any) -> Any:
+            request.status, headers[:] = int(status[:3]), told
+            return start_response(status, told, *rest)
 
         try:
             answer = self._app(environ, started)
         except BaseException as e:
-            request.end(e)
+            request.end(type(e).__name__)
             raise
         if isinstance(answer, list | tuple | environ.get("wsgi.file_wrapper", list)):
-            request.end()
+            request.end(environ.pop(FAILURE, ""))
             return answer
-        return Answer(answer, request)
-
-
-class Request:
-    """One request, from its begin to its end, which counts once."""
-
-    __slots__ = ("_begun", "_environ", "_window", "status")
-
-    def __init__(self, window: Window, environ: Environ) -> None:
-        self._window, self._environ, self.status = window, environ, 0
-        begun, inflight = perf_counter_ns(), window.inflight
-        while inflight.setdefault(begun, environ) is not environ:  # another thread began in this nanosecond
-            begun += 1
-        self._begun = begun
-        window.peak = max(window.peak, len(inflight))
-
-    def end(self, failure: BaseException | None = None, *, aborted: bool = False) -> None:
-        """Count it, unless it has been counted."""
-        ended, window = perf_counter_ns(), self._window
-        if window.inflight.pop(self._begun, None) is None:
-            return
-        failed = _kind(failure) or self._environ.pop(FAILURE, "")
-        name = name_of(self._environ, self.status)
-        with window.lock:
-            if ended >= window.turn_at:
-                window.turn()
-            self._count(window.cell(name), ended - self._begun, failed, aborted=aborted)
-
-    def _count(self, cell: Cell, ns: int, failed: str, *, aborted: bool) -> None:
-        cell.hist[index(ns)] += 1
-        if aborted:
-            cell.aborted += 1
-        elif failed or self.status >= 500:
-            cell.errors += 1
-        elif self.status >= 400:
-            cell.client_errors += 1
-        if failed:
-            cell.blame(failed)
+        return Answer(answer, request, environ, headers)
 
 
 class Answer:
     """The body of an answer on its way to the server."""
 
-    def __init__(self, body: Iterable[bytes], request: Request) -> None:
+    def __init__(
+        self, body: Iterable[bytes], request: Request, environ: Environ, headers: list[tuple[str, str]]
+    ) -> None:
         self._body, self._request, self._whole = body, request, False
+        self._environ, self._headers = environ, headers
 
     def __iter__(self) -> Iterator[bytes]:
+        parts = iter(self._body)
         try:
-            yield from self._body
+            for first in parts:
+                if _is_event_stream(self._headers):
+                    self._request.first_byte()
+                yield first
+                yield from parts
         except Exception as e:
-            self._request.end(e)
+            self._request.end(type(e).__name__)
             raise
         self._whole = True
 
@@ -138,7 +125,7 @@ class Answer:
             if close is not None:
                 close()
         finally:
-            self._request.end(aborted=not self._whole)
+            self._request.end(self._environ.pop(FAILURE, ""), aborted=not self._whole)
 
 
 def name_of(environ: Environ, status: int) -> str:
@@ -199,8 +186,8 @@ def _scope(environ: Environ) -> Scope:
     }
 
 
-def _kind(failure: BaseException | None) -> str:
-    return "" if failure is None else type(failure).__name__
+def _is_event_stream(headers: Iterable[tuple[str, str]]) -> bool:
+    return any(k.lower() == "content-type" and v.startswith("text/event-stream") for k, v in headers)
 
 
 def _hear(module: str, signal: str, receiver: Callable[..., None]) -> None:
@@ -218,7 +205,8 @@ def _failed_in_flask(sender: Any, exception: BaseException, **_: Any) -> None:
 def _failed_in_django(sender: Any, request: Any = None, **_: Any) -> None:
     environ = getattr(request, "environ", None)
     if environ is not None:
-        environ[FAILURE] = _kind(sys.exc_info()[1])
+        failure = sys.exc_info()[0]
+        environ[FAILURE] = "" if failure is None else failure.__name__
 
 
 def _noting(request_class: type[Any]) -> type[Any]:

@@ -38,6 +38,7 @@ def snapshots(draw):
             hist=draw(hist),
             routes=tuple(draw(st.lists(routes, max_size=3))),
             dependencies=tuple(draw(st.lists(calls, max_size=2))),
+            streams=tuple(draw(st.lists(calls, max_size=2))),
         )
         for t in sorted(draw(st.sets(st.integers(1, 2**40), max_size=3)))
     )
@@ -66,6 +67,7 @@ def test_the_wire_has_the_keys_that_the_poller_was_promised():
                 1764000000, 12, 3, 1, 0, {300: 12},
                 (Part("POST /pay", 5, 3, {300: 5}, {"TimeoutError": 3}),),
                 (Part("payments-api", 5, 0, {300: 5}),),
+                (Part("WEBSOCKET /chat", 1, 0, {310: 1}),),
             ),
         ),
         inflight=14,
@@ -101,6 +103,9 @@ def test_the_wire_has_the_keys_that_the_poller_was_promised():
                 ],
                 "dependencies": [
                     {"name": "payments-api", "n": 5, "errors": 0, "hist": [300, 5], "exceptions": {}}
+                ],
+                "streams": [
+                    {"name": "WEBSOCKET /chat", "n": 1, "errors": 0, "hist": [310, 1], "exceptions": {}}
                 ],
             }
         ],
