@@ -127,14 +127,15 @@ class OffBox:
             self._moved(told.size)
 
     async def _batch(self, after: int) -> Batch:
-        """What comes next. It ends where the newest note does, as long as that is in it."""
+        """What comes next. It ends where the key was rotated or the newest note does, if that is in it."""
         store, tenant = self._room.store, self._room.tenant
-        note = await store.note(tenant)
+        newest = await store.note(tenant)
+        rotations = await store.kept_notes(tenant)
         entries = await store.read(tenant, after, MOST_ENTRIES)
         self._behind_ms = epoch_ms(entries[0].at)
-        size = _size_of(note)
-        if after < size <= after + len(entries):
-            return Batch(tenant, entries[: size - after], note)
+        for note in (*rotations, newest):
+            if after < (size := _size_of(note)) <= after + len(entries):
+                return Batch(tenant, entries[: size - after], note)
         return Batch(tenant, entries)
 
     def _judge(self, told: Told, batch: Batch, *, again: bool) -> None:

@@ -1,7 +1,10 @@
 """The copy off the box as its keeper has it: a file of lines a tenant, and the newest signed note beside it.
 
-What it says it has is on disk, chained, and has the root that the note says. A line that a crash cut off was
-never acknowledged, and goes. The file is an export's lines: `python -m ledger restore` reads it.
+1. What it says it has is on disk, chained, and has the root that the note says. A line that a crash cut off
+   was never acknowledged, and goes.
+2. Where the log's key was rotated, the note that both keys signed is kept too. From there on the new key
+   alone counts: who knows the first one follows all.
+3. The file is an export's lines. `python -m ledger restore` makes a ledger of it.
 """
 
 import os
@@ -10,7 +13,7 @@ from pathlib import Path
 
 from ledger.chain import GENESIS, BrokenChain, Entry, Frontier, Malformed, parse
 from ledger.durable import sync_folder, write_durably
-from ledger.note import BadNote, Checkpoint, Verifier, read_note
+from ledger.note import BadKey, BadNote, Checkpoint, Verifier, read_note
 from ledger.offbox import CHECKPOINT, BadBatch, Batch
 from ledger.store import check_chain
 
@@ -30,8 +33,8 @@ class Damaged(Exception):
 class Copy:
     """The entries of *tenant* that are kept in *folder*. Opening reads all of them. Blocking.
 
-    *keys* are those one of which must have signed each note; none: a note's root alone is checked.
-    Raises Damaged.
+    *keys* are those one of which must have signed each note, the newest or any before a rotation that was
+    kept; none: a note's root alone is checked. Raises Damaged.
     """
 
     def __init__(self, folder: Path, tenant: str, keys: Sequence[Verifier] = ()) -> None:
@@ -42,6 +45,7 @@ class Copy:
         self._frontier = Frontier()
         self._lines = folder / f"{tenant}.jsonl"
         self._signed = folder / f"{tenant}.note"
+        self._rotations = folder / f"{tenant}.rotations"
         folder.mkdir(parents=True, exist_ok=True)
         self._open()
 
@@ -68,7 +72,7 @@ class Copy:
         if new:
             self._append(new, grown)
         if batch.note and batch.last == self.size:
-            write_durably(self._signed, batch.note.encode())
+            self._keep_note(batch.entries[-1], batch.note)
         return self.size
 
     def _new(self, batch: Batch) -> Sequence[Entry]:
@@ -92,8 +96,26 @@ class Copy:
         if checkpoint.origin != f"countersign/{self.tenant}/{first[:16]}":
             raise BadBatch(f"The note is of another log, {checkpoint.origin}.")
         if self._keys and not any(key.verify(batch.note) for key in self._keys):
-            raise BadBatch("None of the keys that are known here has signed the note. After a rotation, "
-                           "start this with the new --key as well.")  # fmt: skip
+            raise BadBatch(
+                "None of the keys that count here has signed the note. If the log's key was rotated and the "
+                "note of that is lost, start this with the new --key."
+            )
+
+    def _keep_note(self, last: Entry, note: str) -> None:
+        write_durably(self._signed, note.encode())
+        if _rotation(last, note):
+            self._rotations.mkdir(exist_ok=True)
+            write_durably(self._rotation_at(last.seq), note.encode())
+            self._follow(last, note)
+
+    def _rotation_at(self, seq: int) -> Path:
+        return self._rotations / f"{seq:016}.note"
+
+    def _follow(self, entry: Entry, note: str) -> None:
+        """From *entry* on the key that it names counts alone, if one that counts signed *note*."""
+        new = _rotation(entry, note)
+        if new and any(key.verify(note) for key in self._keys):
+            self._keys = [*(key for key in self._keys if key.name != new.name), new]
 
     def _append(self, entries: Sequence[Entry], grown: Frontier) -> None:
         before = self._lines.stat().st_size if self._lines.exists() else 0
@@ -137,6 +159,17 @@ class Copy:
             raise Damaged(f"{self._lines}, line {self.size + 1}: {error}. Keep the file, begin an empty "
                           "folder, and find out who wrote it.") from None  # fmt: skip
         self._count([entry], self._frontier.append(bytes.fromhex(entry.hash)))
+        if entry.event == "KeyRotated" and (file := self._rotation_at(entry.seq)).exists():
+            self._follow(entry, file.read_text(encoding="utf-8"))
+
+
+def _rotation(entry: Entry, note: str) -> Verifier | None:
+    """The key that *entry* hands over to, if that key signed *note* too."""
+    try:
+        new = Verifier.parse(str(entry.data["new"])) if entry.event == "KeyRotated" else None
+        return new if new and new.verify(note) else None
+    except (KeyError, BadKey, BadNote):
+        return None
 
 
 def _checkpoint(note: str) -> Checkpoint:

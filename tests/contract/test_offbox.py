@@ -5,6 +5,7 @@ import json
 import tempfile
 from dataclasses import dataclass, field
 from functools import reduce
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from ledger.commands.keep import Keeper, application
 from ledger.keep import Copy, Damaged, NotNext
 from ledger.note import Checkpoint, Signer, Verifier, signed
 from ledger.offbox import BadBatch, Batch, read_batch
+from ledger.rotation import rotate
 from tests.chains import NOON, chain
 from tests.rooms import BOT, Tenant, tenant
 
@@ -248,6 +250,58 @@ async def test_a_batch_under_another_secret_or_an_old_one_is_refused(folder):
             with pytest.raises(PortError, match="401"):
                 await HttpSink(url, secret).send(Batch("acme", chain(1)), int(at_s))
     assert list(folder.iterdir()) == []
+
+
+async def test_rotations_travel_and_are_followed_across_restarts_by_who_knows_the_first_key(folder):
+    seeds = [bytes([n]) * 32 for n in (1, 2, 3)]
+    acme = await tenant(signer=seeds[0])
+    first = vkey_of(await acme.room.store.read("acme", 0, 1), seeds[0])
+    for old, new in pairwise(seeds):
+        await says(acme, 3)
+        await rotate(acme.room.store, acme.clock, "acme", old, new)
+        acme = await tenant(store=acme.room.store, signer=new, adopted=False)
+        await says(acme, 300)
+    cursor = MemoryCursor()
+    async with machine(folder, [first]) as (other, url):
+        await OffBox(acme.room, HttpSink(url, SECRET), cursor).do(COPY)
+        assert other.posts == ["1", "6", "262", "310", "566"]
+    notes = [file.read_text() for file in sorted((folder / "acme.rotations").iterdir())]
+    assert notes == await acme.room.store.kept_notes("acme")
+    await says(acme, 1)
+    async with machine(folder, [first]) as (_, url):
+        await OffBox(acme.room, HttpSink(url, SECRET), cursor).do(COPY)
+    assert (folder / "acme.note").read_text() == await acme.room.store.note("acme")
+
+
+async def test_after_a_rotation_the_old_key_counts_no_more(folder):
+    old, new = b"o" * 32, b"n" * 32
+    acme = await tenant(signer=old)
+    await rotate(acme.room.store, acme.clock, "acme", old, new)
+    entries = await acme.room.store.read("acme", 0, 9)
+    known = Verifier.parse(vkey_of(entries, old))
+    copy = Copy(folder, "acme", [known])
+    copy.take(Batch("acme", entries, await acme.room.store.note("acme")))
+    acme = await tenant(store=acme.room.store, signer=new, adopted=False)
+    await says(acme, 1)
+    longer = await acme.room.store.read("acme", 0, 9)
+    for opened in (copy, Copy(folder, "acme", [known])):
+        with pytest.raises(BadBatch, match="None of the keys that count here"):
+            opened.take(Batch("acme", longer, note_of(longer, old)))
+    assert copy.take(Batch("acme", longer, note_of(longer, new))) == 3
+
+
+@pytest.mark.parametrize("which", ["alone", "forged"])
+def test_a_key_that_nobody_handed_over_to_is_not_followed(folder, which):
+    seeds = {"alone": (SEED,), "forged": (b"x" * 32,)}[which]
+    first = chain(1)[0]
+    said = {"old": vkey_of([first]), "new": vkey_of([first], b"x" * 32), "key_id": ""}
+    entries = [first, *chain(1, first.head, event="KeyRotated", data=said)]
+    copy = Copy(folder, "acme", [Verifier.parse(vkey_of(entries))])
+    with contextlib.suppress(BadBatch):
+        copy.take(Batch("acme", entries, note_of(entries, *seeds)))
+    entries += chain(1, entries[-1].head)
+    with pytest.raises(BadBatch, match="None of the keys that count here"):
+        copy.take(Batch("acme", entries, note_of(entries, b"x" * 32)))
 
 
 # --- what the keeper takes --------------------------------------------------------------------------------
