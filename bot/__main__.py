@@ -26,6 +26,7 @@ from bot.sandbox.command import sandbox
 from bot.serve import serve
 from bot.settings import NAMES, BadSettings, environment, process_environment, read
 from handlers.charter import CharterError, load_all
+from handlers.charter_check import hints
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -134,6 +135,8 @@ def _check(given: argparse.Namespace, env: Mapping[str, str]) -> int:
     for name, charter in found.items():
         what = f"{len(charter.people)} people and {len(charter.services)} services"
         print(f"{name}: a good charter of {what}, digest {charter.digest()[:16]}")
+        for hint in hints(charter):
+            print(f"  worth a look: {hint}")
     return 0
 
 

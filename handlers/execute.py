@@ -281,7 +281,7 @@ def _ending(case: Case, last: Tried, event: Event) -> Decide:
 def _call(case: Case, action: Action, key: bytes, attempt: int, now_ms: int) -> Call:
     """The request. Its body and key are the same at each try, so that a receiver can tell that it is one."""
     fact, voters = case.fact, case.authorized.voters or (case.fact.actor.id,)
-    body = {
+    body: dict[str, object] = {
         "tenant": case.view.tenant,
         "incident": case.incident.id,
         "service": case.incident.service,
@@ -291,6 +291,10 @@ def _call(case: Case, action: Action, key: bytes, attempt: int, now_ms: int) -> 
         "approved_by": list(voters),
         "approved_at_ms": fact.at_ms,
     }
+    if case.given:
+        body["parameters"] = {one.name: one.value for one in case.given}
+    if action.change_ref:
+        body["change_ref"] = action.change_ref
     return Call(
         url=action.webhook,
         body=canonical(body),

@@ -39,13 +39,18 @@ def held(option: Option, present: Present) -> Held | None:
     if not option.action:
         return None
     action = present.service.action(option.action)
-    if action is None or action.digest(present.service.id) != option.digest:
+    if action is None or not _is_named(action, option, present.service.id):
         return Held(action=option.action, title=option.title, why=RETIRED)
     for gate in GATES:
         closed = gate(action, present)
         if closed:
             return Held(action=action.id, title=action.title, why=closed.why, until_ms=closed.until_ms)
     return None
+
+
+def _is_named(action: Action, option: Option, service: str) -> bool:
+    given = option.parameters
+    return action.admits(given) and action.digest(service, given) == option.digest
 
 
 def paused(action: Action, present: Present) -> Closed | None:

@@ -16,7 +16,7 @@ from handlers import council
 from handlers.charter import Action, Service
 from handlers.council import Counsel, Theory, Verdict
 from ledger import events as ev
-from ledger.events import Cause, Option
+from ledger.events import Cause, Given, Option
 from ledger.machine import Incident
 
 NO_ACTION = "no action in the charter"
@@ -64,8 +64,17 @@ def unhelpful(incident: Incident, service: Service) -> list[Action]:
     return tried
 
 
-def option(key: str, action: Action | None, service: Service, theory: Theory | None = None) -> Option:
-    """*action* as a person may choose it, bound to exactly this request. Without an action: run nothing."""
+def option(
+    key: str,
+    action: Action | None,
+    service: Service,
+    theory: Theory | None = None,
+    given: tuple[Given, ...] | None = None,
+) -> Option:
+    """*action* as a person may choose it, bound to exactly this request. Without an action: run nothing.
+
+    *given* are its parameters; without them the defaults. Raises BadParameter where one has none.
+    """
     named = Option(key=key)
     if theory:
         named = Option(
@@ -77,18 +86,21 @@ def option(key: str, action: Action | None, service: Service, theory: Theory | N
         )
     if action is None:
         return named
-    undo = service.action(action.undo)
+    undo, filled = service.action(action.undo), action.fill() if given is None else given
     return named.model_copy(
         update={
             "action": action.id,
             "title": action.title,
             "request": action.request,
-            "digest": action.digest(service.id),
+            "digest": action.digest(service.id, filled),
             "risk": action.risk,
             "impact": action.impact,
             "undo": undo.title if undo else action.undo,
             "approve": action.approve,
             "expires_ms": action.expires,
+            "parameters": filled,
+            "blast_radius": action.blast_radius,
+            "change_ref": action.change_ref,
         }
     )
 
@@ -119,6 +131,8 @@ def _next(incident: Incident, service: Service, options: Sequence[Option], faile
     other = next((action for action in _others(incident, service, failed) if action.id not in tried), None)
     if other:
         return Offer((option(ONE, other, service),), f"{said}. Next: {other.title}")
+    if not failed[-1].offers_itself:
+        return Offer((), f"{said}, and the charter names no other action")
     again = (option(ONE, failed[-1], service),)
     return Offer(again, f"{said}, and the charter names no other action")
 
@@ -128,8 +142,8 @@ def _others(incident: Incident, service: Service, failed: Iterable[Action]) -> I
     if any(suspect.kind == "commit" for suspect in incident.suspects):
         wanted.append(service.action_for(Cause.DEPLOY))
     wanted.append(service.default_action)
-    yield from (action for action in wanted if action)
-    yield from service.actions
+    wanted += service.actions
+    yield from (action for action in wanted if action and action.offers_itself)
 
 
 def _causes(counsel: Counsel) -> str:

@@ -51,7 +51,19 @@ class Case:
     def action(self) -> Action | None:
         """The action that the charter in force names, if it is what was authorized."""
         found = self.charter.action(self.incident.service, self.authorized.action) if self.charter else None
-        return found if found and found.digest(self.incident.service) == self.authorized.digest else None
+        if found is None or not found.admits(self.given):
+            return None
+        same = found.digest(self.incident.service, self.given) == self.authorized.digest
+        return found if same else None
+
+    @property
+    def given(self) -> tuple[ev.Given, ...]:
+        """The parameters of what was authorized, as they stood in the request."""
+        asked = (
+            event for fact, event in self.incident.every(ev.Validated) if fact.ref == self.authorized.ref
+        )
+        chosen = (one for event in asked for one in event.options if one.key == self.authorized.option)
+        return next((one.parameters for one in chosen), ())
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ question is answered from the charter that was in force, not from the one of tod
 
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 from urllib.parse import urlsplit
 
 from ledger.chain import canonical
@@ -44,9 +45,13 @@ class Quorum:
         return min((need for need, _ in self.alternatives), default=0)
 
 
-def request_digest(service: str, action: str, url: str) -> str:
+def request_digest(
+    service: str, action: str, url: str, method: str = "POST", parameters: Mapping[str, str] | None = None
+) -> str:
     """What exactly an approval covers: SHA-256 over what is sent where, for which service."""
-    bound = {"service": service, "action": action, "method": "POST", "url": url}
+    bound: dict[str, Any] = {"service": service, "action": action, "method": method, "url": url}
+    if parameters:
+        bound["parameters"] = dict(parameters)
     return sha256(canonical(bound)).hexdigest()
 
 

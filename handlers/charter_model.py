@@ -1,0 +1,216 @@
+"""The charter as a value: people, services, what may run and who may approve it.
+
+An empty approver list means nobody. How it is read from a file is in charter.py.
+"""
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from detectors.policy import Policy
+from handlers.charter_action import Action
+from handlers.charter_duty import RULED, Price, Rota, Rule, Step, Window
+from handlers.charter_kinds import NAME, SERVICE, Address, MaybeAddress, Secret, Strict, Zone
+from ledger.chain import canonical
+from ledger.events import Cause
+from ledger.terms import Quorum
+
+
+class Tenant(Strict):
+    id: str = Field(pattern=SERVICE)
+    timezone: Zone = "UTC"
+    language: Literal["en"] = "en"
+    allow_networks: tuple[str, ...] = ()
+
+    @field_validator("allow_networks")
+    @classmethod
+    def _known_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            ipaddress.ip_network(network)
+        return networks
+
+
+class Limits(Strict):
+    """For whoever hosts it for others. They never silence detection or the first page."""
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"runs_per_hour", "prices"})
+
+    services: int = Field(default=20, ge=1)
+    model_usd_per_day: str = Field(default="2.00", pattern=r"^\d{1,5}(\.\d{1,2})?$")
+    runs_per_hour: int | None = Field(default=None, ge=1, le=10_000)
+    prices: tuple[Price, ...] = ()
+
+
+class Person(Strict):
+    id: str = Field(pattern=NAME)
+    name: str = Field(min_length=1, max_length=40)
+    roles: tuple[str, ...] = ()
+    telegram: int | None = None
+    whatsapp: str | None = Field(default=None, pattern=r"^\+[1-9]\d{6,14}$")
+    language: Literal["en"] | None = None
+    timezone: Zone | None = None
+
+
+class Chat(Strict):
+    telegram: int
+    topic: int | None = None
+
+
+class Check(Strict):
+    """Something to look at before deciding. No causes: whatever the cause is."""
+
+    id: str = Field(pattern=NAME)
+    title: str = Field(min_length=1, max_length=60)
+    url: MaybeAddress = ""
+    causes: tuple[Cause, ...] = ()
+
+
+class Service(Strict):
+    id: str = Field(pattern=SERVICE)
+    health_url: Address
+    token_env: Secret | None = None
+    repository: str = ""
+    checks: tuple[Check, ...] = ()
+    actions: tuple[Action, ...] = ()
+
+    def action(self, name: str) -> Action | None:
+        return next((action for action in self.actions if action.id == name), None)
+
+    def action_for(self, cause: Cause) -> Action | None:
+        """What the charter names for a cause, if anything."""
+        return next((action for action in self.actions if cause in action.causes), None)
+
+    def checks_for(self, cause: Cause) -> list[Check]:
+        """What to look at where this may be the cause: what is named for it, then what is for any."""
+        named = [check for check in self.checks if cause in check.causes]
+        return named + [check for check in self.checks if not check.causes]
+
+    @property
+    def default_action(self) -> Action | None:
+        return next((action for action in self.actions if action.default), None)
+
+    @property
+    def secrets(self) -> list[str]:
+        """The names of all secrets that it needs."""
+        named = [self.token_env, *(action.secret_env for action in self.actions)]
+        return [name for name in named if name]
+
+
+class Charter(Strict):
+    LATER: ClassVar[frozenset[str]] = frozenset({"rules", "rota", "escalation", "maintenance"})
+
+    tenant: Tenant
+    limits: Limits = Limits()
+    people: tuple[Person, ...] = ()
+    chats: tuple[Chat, ...] = ()
+    services: tuple[Service, ...] = ()
+    policy: Mapping[str, Any] = Field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
+    rota: Rota | None = None
+    escalation: tuple[Step, ...] = Field(default=(), max_length=10)
+    maintenance: tuple[Window, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rules_fill_in(cls, raw: Any) -> Any:
+        """What an action does not say itself, the first rule says that holds for it."""
+        rules = raw.get("rules") if isinstance(raw, dict) else None
+        if not isinstance(rules, list | tuple) or not isinstance(raw.get("services"), list | tuple):
+            return raw
+        return raw | {"services": [_ruled(service, rules) for service in raw["services"]]}
+
+    @model_validator(mode="after")
+    def _ids_are_unique(self) -> "Charter":
+        groups: dict[str, list[object]] = {
+            "people": [p.id for p in self.people],
+            "people.telegram": [p.telegram for p in self.people if p.telegram],
+            "people.whatsapp": [p.whatsapp for p in self.people if p.whatsapp],
+            "services": [s.id for s in self.services],
+            "chats": [c.telegram for c in self.chats],
+        }
+        groups |= {f"services.{s.id}.actions": [a.id for a in s.actions] for s in self.services}
+        for group, names in groups.items():
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"{group}: {twice!r} stands twice. Each may stand once")
+        return self
+
+    @model_validator(mode="after")
+    def _secrets_are_the_tenants_own(self) -> "Charter":
+        prefix = prefix_of(self.tenant.id)
+        for service in self.services:
+            for name in service.secrets:
+                if not name.startswith(prefix):
+                    reason = f"services.{service.id}: the secret {name} is not this tenant's"
+                    raise ValueError(f"{reason}. Let its name start with {prefix}")
+        return self
+
+    def person(self, name: str) -> Person | None:
+        return next((person for person in self.people if person.id == name), None)
+
+    def service(self, name: str) -> Service | None:
+        return next((service for service in self.services if service.id == name), None)
+
+    def action(self, service: str, name: str) -> Action | None:
+        found = self.service(service)
+        return found.action(name) if found else None
+
+    def approvers(self, quorum: Quorum) -> list[Person]:
+        """The people who may vote, in the charter's order."""
+        return [person for person in self.people if quorum.admits(person.roles)]
+
+    def effective_policy(self, environment: Mapping[str, str] | None = None) -> Policy:
+        """The policy with this charter's overrides and those of the environment (`POLICY_…`) in it."""
+        return Policy().with_overrides({**self.policy, **(environment or {})})
+
+    def redacted(self) -> dict[str, Any]:
+        """The charter with its contacts as commitments, as it is kept and exported."""
+        plain: dict[str, Any] = self.model_dump(mode="json")
+        for person in plain["people"]:
+            for channel in ("telegram", "whatsapp"):
+                if person[channel] is not None:
+                    person[channel] = commitment(self.tenant.id, f"{channel}:{person[channel]}")
+        plain["policy"] = {key: str(value) for key, value in plain["policy"].items()}
+        return plain
+
+    def text(self) -> str:
+        return canonical(self.redacted()).decode()
+
+    def digest(self) -> str:
+        """What an adoption names: SHA-256 of `text`."""
+        return sha256(self.text().encode()).hexdigest()
+
+
+def _ruled(service: Any, rules: Sequence[Any]) -> Any:
+    """*service* as it was written, with what *rules* say of its actions. What is malformed stays as it is."""
+    if not isinstance(service, dict) or not isinstance(service.get("actions"), list | tuple):
+        return service
+    name = service.get("id")
+    return service | {"actions": [_ruled_action(name, action, rules) for action in service["actions"]]}
+
+
+def _ruled_action(service: Any, action: Any, rules: Sequence[Any]) -> Any:
+    if not isinstance(action, dict):
+        return action
+    filled = dict(action)
+    for rule in rules:
+        if isinstance(rule, dict) and _holds(rule, service, action.get("risk", "low")):
+            filled = {key: rule[key] for key in RULED if rule.get(key) is not None} | filled
+    return filled
+
+
+def _holds(rule: dict[str, Any], service: Any, risk: Any) -> bool:
+    return rule.get("risk") in {None, risk} and (not rule.get("services") or service in rule["services"])
+
+
+def prefix_of(tenant: str) -> str:
+    """What the names of this tenant's secrets begin with."""
+    return tenant.upper().replace("-", "_") + "_"
+
+
+def commitment(salt: str, value: str) -> str:
+    """A commitment to *value*: who knows both can check it, nobody can read it off."""
+    return sha256(b"countersign/commitment\x00" + salt.encode() + b"\x00" + value.encode()).hexdigest()
