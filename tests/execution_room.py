@@ -284,7 +284,11 @@ class Room:
         )
         await self.write(BOT, ev.Proposed(incident_id=CHECKOUT, options=(option,)))
         validated = ev.Validated(
-            incident_id=CHECKOUT, options=(option,), deadline_ms=self.now_ms + life_ms, deploy=deploy
+            incident_id=CHECKOUT,
+            options=(option,),
+            deadline_ms=self.now_ms + life_ms,
+            deploy=deploy,
+            policy_digest=self.policy.digest(),
         )
         return await self.write(POLICY, validated)
 

@@ -154,6 +154,7 @@ class Tenant:
                 options=chosen,
                 deadline_ms=epoch_ms(n) + life_ms,
                 charter_digest=v.rules.charter,
+                policy_digest=v.rules.policy,
             ),
         )
 

@@ -44,16 +44,6 @@ async def test_who_is_known_but_not_entitled_learns_who_can():
     assert acme.incident.stage is Stage.VALIDATED
 
 
-async def test_an_empty_approver_list_means_nobody():
-    acme = await tenant(charter(approve=""))
-    await acme.opens()
-    request = await acme.asks()
-    for who in ("rudo", "tendai", "tariro"):
-        answer = await acme.taps_on(who, Verb.APPROVE, request.hash)
-        assert "Nobody may approve" in answer.text
-    assert acme.incident.stage is Stage.VALIDATED
-
-
 async def test_a_forged_button_runs_nothing():
     acme = await tenant()
     await acme.opens()
@@ -109,6 +99,41 @@ async def test_one_person_counts_once_towards_a_quorum_of_two():
     await acme.taps_on("tendai", Verb.APPROVE, request.hash)
     assert acme.incident.stage is Stage.AUTHORIZED
     assert acme.incident.authorization[1].voters == ("rudo", "tendai")
+
+
+async def test_a_vote_that_is_taken_back_counts_no_more_and_its_card_still_does():
+    acme = await tenant(charter(approve="2 oncall"))
+    await acme.opens()
+    request = await acme.asks()
+    await acme.taps_on("rudo", Verb.APPROVE, request.hash)
+    answer = await acme.taps_on("rudo", Verb.WITHDRAW, request.hash)
+    assert "taken back: 0 of 2" in answer.text
+    assert "1 of 2" in (await acme.taps_on("tendai", Verb.APPROVE, request.hash)).text
+    assert acme.incident.stage is Stage.VALIDATED
+    await acme.taps_on("rudo", Verb.APPROVE, request.hash)
+    assert acme.incident.authorization[1].voters == ("rudo", "tendai")
+
+
+async def test_what_did_not_begin_yet_is_stopped_by_who_approved_it_and_by_no_other():
+    acme = await tenant()
+    await acme.opens()
+    request = await acme.asks()
+    await acme.taps_on("rudo", Verb.APPROVE, request.hash)
+    assert "You stand for nothing" in (await acme.taps_on("tendai", Verb.WITHDRAW, request.hash)).text
+    assert acme.incident.stage is Stage.AUTHORIZED
+    assert "withdrawn" in (await acme.taps_on("rudo", Verb.WITHDRAW, request.hash)).text
+    assert acme.incident.stage is Stage.STOOD_DOWN
+    assert acme.incident.latest(ev.StoodDown).why == "withdrawn"
+
+
+@pytest.mark.parametrize("verb", [Verb.NOT_INCIDENT, Verb.RESOLVE])
+async def test_who_may_approve_nothing_does_not_close_what_is_asked_either(verb: Verb):
+    acme = await tenant()
+    await acme.opens()
+    request = await acme.asks()
+    assert "not an approver" in (await acme.taps_on("tariro", verb, request.hash)).text
+    assert acme.incident.stage is Stage.VALIDATED
+    assert acme.incident.latest(ev.Refused).kind == "not_entitled"
 
 
 async def test_a_late_tap_runs_nothing_and_asks_again():

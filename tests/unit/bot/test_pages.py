@@ -223,13 +223,16 @@ async def test_forged_altered_and_foreign_links_decide_nothing():
             Tokens(SECRET[::-1], eve.acme.clock).mint_link("acme", "rudo", Verb.APPROVE, "1", request.hash),
             "x" * 5000,
         ]
-        before = eve.acme.room.ledger.view.head
-        for token in tokens:
-            for status, page in (await eve.looks(token), await eve.confirms(token)):
+        before = eve.acme.room.ledger.view.head.seq
+        for look_or_decide in (eve.looks, eve.confirms):
+            assert eve.acme.room.ledger.view.head.seq == before  # also after all looks
+            for token in tokens:
+                status, page = await look_or_decide(token)
                 assert status == 403, token
                 assert "Nothing was run." in page
                 assert "checkout" not in page
-        assert eve.acme.room.ledger.view.head == before
+        [refused] = await eve.acme.room.store.read("acme", before, 10)
+        assert (refused.event, refused.data["kind"]) == ("Refused", "forged_link")
 
 
 async def test_another_tenants_request_is_not_found_behind_a_link():
@@ -252,6 +255,23 @@ async def test_a_link_is_over_after_five_minutes_and_says_what_to_do():
             assert "good for five minutes and is over" in page
             assert "Send /approve to the bot in private" in page
         assert late.acme.incident.stage is Stage.VALIDATED
+        [refused] = await late.acme.room.store.read("acme", late.acme.room.ledger.view.head.seq - 1, 10)
+        assert (refused.data["kind"], refused.data["person"]) == ("late_link", "rudo")
+
+
+async def test_a_link_that_decided_once_does_not_decide_again_after_the_vote_is_taken_back():
+    async with browser(charter(approve="2 oncall")) as people:
+        await people.acme.opens()
+        request = await people.acme.asks()
+        token = people.link("rudo", request)
+        await people.confirms(token)
+        await people.acme.taps_on("rudo", Verb.WITHDRAW, request.hash)
+        for copy in (token, token + "="):
+            _, page = await people.confirms(copy)
+            assert "decided once" in page or "not one of ours" in page
+        assert people.acme.incident.votes() == {"1": set()}
+        await people.confirms(people.link("rudo", request))
+        assert people.acme.incident.votes() == {"1": {"rudo"}}
 
 
 async def test_a_look_after_the_deadline_renews_nothing_but_a_confirmation_asks_again():
