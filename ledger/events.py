@@ -183,7 +183,10 @@ class Detected(Event):
 
 
 class Diagnosed(Event):
-    """One lens's answer, or that it gave none: `outcome` is answered, or why not."""
+    """One lens's answer, or that it gave none: `outcome` is answered, or why not.
+
+    `cost_micros` is what it cost in millionths of a dollar, by the charter's prices.
+    """
 
     lens: str
     round: int
@@ -197,6 +200,9 @@ class Diagnosed(Event):
     took_ms: int = 0
     prompt_digest: str = ""
     evidence_digest: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_micros: int = 0
 
 
 class Worsened(Event):
@@ -240,7 +246,11 @@ class PageFailed(Event):
 
 
 class Escalated(Event):
+    """`step` is the charter's, from 1; 0 for a person's own or where the charter names none."""
+
     to: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    step: int = 0
     act: Act | None = None
 
 
@@ -427,6 +437,15 @@ class Paused(Event):
 
 
 class Resumed(Event):
+    act: Act | None = None
+
+
+class OncallOverridden(Event):
+    """*person* is on call until then, whatever the rota says. The newest counts."""
+
+    person: str
+    until_ms: int
+    words: str = ""
     act: Act | None = None
 
 

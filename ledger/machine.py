@@ -117,7 +117,7 @@ TRANSITIONS: Mapping[Stage | None, Mapping[type[Event], Stage]] = {
 TENANT_FACTS: frozenset[type[Event]] = frozenset(
     {
         ev.CharterAdopted, ev.PolicyAdopted, ev.Linked, ev.Unlinked, ev.Paused, ev.Resumed,
-        ev.MaintenanceDeclared, ev.Started, ev.Stopped, ev.Watched, ev.LedgerChecked, ev.Reconciled,
+        ev.MaintenanceDeclared, ev.OncallOverridden, ev.Started, ev.Stopped, ev.Watched, ev.LedgerChecked, ev.Reconciled,
         ev.KeyRotated, ev.Exported, ev.Archived, ev.Erased, ev.AccessReviewed, ev.Refused,
     }
 )  # fmt: skip
@@ -141,6 +141,7 @@ MAY_WRITE: Mapping[type[Event], frozenset[ActorKind]] = {
                 ev.Acknowledged, ev.Snoozed, ev.Noted, ev.Feedback, ev.AskedAgain, ev.Approved, ev.Withdrawn,
                 ev.Authorized, ev.Denied, ev.Resolved, ev.CharterAdopted, ev.PolicyAdopted, ev.Linked,
                 ev.Unlinked, ev.Paused, ev.MaintenanceDeclared, ev.Erased, ev.AccessReviewed,
+                ev.OncallOverridden,
             ),
         ),
         ({ENGINEER, ORCHESTRATOR}, (ev.Proposed, ev.OutcomeReported, ev.Exported, ev.KeyRotated)),
