@@ -117,8 +117,8 @@ TRANSITIONS: Mapping[Stage | None, Mapping[type[Event], Stage]] = {
 TENANT_FACTS: frozenset[type[Event]] = frozenset(
     {
         ev.CharterAdopted, ev.PolicyAdopted, ev.Linked, ev.Unlinked, ev.Paused, ev.Resumed,
-        ev.MaintenanceDeclared, ev.OncallOverridden, ev.Started, ev.Stopped, ev.Watched, ev.LedgerChecked, ev.Reconciled,
-        ev.KeyRotated, ev.Exported, ev.Archived, ev.Erased, ev.AccessReviewed, ev.Refused,
+        ev.MaintenanceDeclared, ev.OncallOverridden, ev.Started, ev.Stopped, ev.Watched, ev.LedgerChecked,
+        ev.Reconciled, ev.KeyRotated, ev.Exported, ev.Archived, ev.Erased, ev.AccessReviewed, ev.Refused,
     }
 )  # fmt: skip
 """Facts without an incident. Refused is also one of an incident, when the act named one."""

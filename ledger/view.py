@@ -16,6 +16,7 @@ from ledger.machine import TENANT_FACTS, Fact, IllegalTransition, Incident, appl
 
 ANCHOR = 16
 REMEMBERED = 1024
+DAY_MS = 86_400_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -73,6 +74,10 @@ class View:
 
     paused: ev.Paused | None = None
     maintenance: dict[str, int] = field(default_factory=dict)
+    overridden: ev.OncallOverridden | None = None
+    """Who took the call last, whatever the rota says."""
+    spent: tuple[int, int] = (0, 0)
+    """A day, counted from 1970 in UTC, and what models cost on it, in millionths of a dollar."""
     links: dict[tuple[str, str], str] = field(default_factory=dict)
     runs: tuple[Run, ...] = ()
     open_ids: dict[str, None] = field(default_factory=dict)
@@ -146,6 +151,9 @@ class View:
             self.open_ids.pop(after.id, None)
         if isinstance(event, ev.Detected):
             self.numbers[after.service] = self.numbers.get(after.service, 0) + 1
+        if isinstance(event, ev.Diagnosed) and event.cost_micros:
+            day = fact.at_ms // DAY_MS
+            self.spent = (day, event.cost_micros + (self.spent[1] if self.spent[0] == day else 0))
         if isinstance(event, ev.ExecutionStarted) and event.attempt == 1 and after.authorization:
             _, authorized = after.authorization
             self.runs = (*self.runs[-999:], Run(after.id, after.service, authorized.action, fact.at_ms))
@@ -174,6 +182,8 @@ class View:
                 self.paused = event
             case ev.Resumed():
                 self.paused = None
+            case ev.OncallOverridden():
+                self.overridden = event
             case ev.MaintenanceDeclared():
                 self.maintenance[event.service] = event.until_ms
             case _:
