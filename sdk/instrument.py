@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from . import aio, middleware, wsgi
 from .monitor import Monitor
+from .places import Share, place
 from .recovery import Recovery
-from .sharing import common_folder, is_one_of_many
 from .window import Window
 
 
@@ -20,7 +18,8 @@ def instrument(
     token: str | None = None,
     max_routes: int = 128,
     recovery: Recovery | None = None,
-    share: bool | str | Path | None = None,
+    share: Share = None,
+    redis_url: str | None = None,
 ) -> Monitor:
     """Measure *app*, answer GET *health_path* and the actions of *recovery*; return the monitor.
 
@@ -30,14 +29,14 @@ def instrument(
     ``Authorization: Bearer <token>``. Beyond *max_routes* routes, the rest is ``~other``.
 
     Workers of one server answer for each other: *share* names the folder in which they meet, or says whether
-    they do (default: where this process is one of several workers, through shared memory).
+    they do (default: where this process is one of several workers, through shared memory). With a *redis_url*
+    they meet in the app's own Redis, those of all hosts.
     """
     window = Window(max_routes)
     monitor = Monitor(service, window, token)
-    if isinstance(share, str | Path):
-        monitor.share(partial(Path, share))
-    elif share or (share is None and is_one_of_many()):
-        monitor.share(partial(common_folder, service))
+    meeting = place(service, share, redis_url)
+    if meeting is not None:
+        monitor.share(meeting)
     own = recovery.endpoints if recovery is not None else {}
     own[health_path] = monitor.answer
     if aio.is_aiohttp(app):

@@ -8,7 +8,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import TracebackType
 from urllib.parse import parse_qsl
 
@@ -16,9 +15,10 @@ from . import health, wire
 from .asgi import App, Receive, Reply, Scope, Send, headers_of, refusal
 from .cell import Closed
 from .minute import Minute
-from .sharing import Sharing
+from .sharing import Place, Sharing
 from .together import Word
 from .window import Window
+from .worker import Speaker, Worker
 
 log = logging.getLogger(__name__)
 NEVER = 1 << 52
@@ -36,6 +36,7 @@ class Monitor:
         self._usages: dict[str, Usage] = {}
         self._faults: dict[str, None] = {}
         self._sharing: Sharing | None = None
+        self._worker = Worker(self._word, window.turn_when_due, lambda: window.threads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, receive, send)
@@ -65,18 +66,21 @@ class Monitor:
         word = Word(self._present(), 0, {}, self._peak(closed), len(self._window.streams))
         return _evaluate(word.present, word, closed, self._window.minute)
 
-    def share(self, folder: Callable[[], Path]) -> None:
-        """Tell the workers that share *folder* what we count, and answer for all of them."""
-        window = self._window
-        self._sharing = Sharing(folder, self._word, window.turn_when_due, lambda: window.threads)
-        self._window.woken = self._sharing.wake
+    def share(self, place: Callable[[str], Place]) -> None:
+        """Tell the workers that meet in *place* what we count, and answer for all of them."""
+        self._sharing = Sharing(place)
+        self.tell(self._sharing)
+
+    def tell(self, speaker: Speaker) -> None:
+        """Let *speaker* say what we count, in each process from its first request on."""
+        self._worker.speakers.append(speaker)
+        self._window.woken = self._worker.wake
         self._window.turn_at = 0  # so that the first request, of whichever process, begins
 
     def close(self) -> None:
-        """Tell the other workers the last that we counted, and stop telling."""
+        """Tell the others the last that we counted, and stop telling."""
         self._window.turn_when_due()
-        if self._sharing is not None:
-            self._sharing.close()
+        self._worker.close()
 
     def _word(self) -> Word:
         """Return what this worker has to say, from any thread."""
@@ -135,7 +139,7 @@ class Monitor:
         return wire.encode(self.snapshot(since)) if kind == "slots" else json.dumps(self.health()).encode()
 
     def _whole(self, kind: str, since: int) -> bytes:
-        """Return what all workers answer. Reads files."""
+        """Return what all workers answer. It blocks."""
         sharing = self._sharing
         if sharing is None:
             return self._own(kind, since)
@@ -145,7 +149,7 @@ class Monitor:
             return wire.encode(told)
         word = Word(told, 0, {}, all.peak, all.streams)
         document = _evaluate(told, word, all.closed(), all.minute)
-        return json.dumps({**document, "stale": sharing.is_stale}).encode()
+        return json.dumps({**document, "stale": bool(sharing.stale), "stale_reason": sharing.stale}).encode()
 
     def _is_entitled(self, authorization: str) -> bool:
         if self._token is None:

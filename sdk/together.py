@@ -3,7 +3,7 @@
 Pure. A worker's word is its ``slots/1`` snapshot; a newer word of the same worker replaces the older, so that
 words may arrive twice, late, or again, and a worker that is gone keeps what it said until that is a minute
 old. A second is told when every worker that keeps up has closed it: what is told never changes afterwards. A
-worker that is more than STALE_S behind holds nobody up, and is told as stale.
+worker that is more than STALE_S behind, or ahead of the clock, holds nobody up, and is told as stale.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class Together:
         self._seconds: dict[tuple[str, int], Closed] = {}
         self._now = wire.Snapshot("", 0)
 
-    def hear(self, words: Mapping[str, Word]) -> None:
-        """Take *words* by worker as all that is known."""
-        newest = max((word.through for word in words.values()), default=0)
-        fresh = [word for word in words.values() if word.through >= newest - STALE_S]
+    def hear(self, words: Mapping[str, Word], now_s: int | None = None) -> None:
+        """Take *words* by worker as all that is known; *now_s* is what the clock says that they share."""
+        newest = _newest([word.through for word in words.values()], now_s)
+        fresh = [word for word in words.values() if newest - STALE_S <= word.through <= newest]
         horizon = min((word.through for word in fresh), default=0)
         self._count(
             {
@@ -77,6 +77,12 @@ class Together:
                 by_second[one.t].append(one.slot())
         slots = tuple(wire.merge_slots(same) for same in by_second.values())
         return replace(self._now, slots=slots)
+
+
+def _newest(throughs: list[int], now_s: int | None) -> int:
+    """Return how far the best has come: who is ahead of the clock is wrong, unless all are."""
+    sane = [through for through in throughs if now_s is None or through <= now_s + STALE_S]
+    return max(sane or throughs, default=0)
 
 
 def _present(fresh: list[wire.Snapshot], horizon: int, stale: int) -> wire.Snapshot:

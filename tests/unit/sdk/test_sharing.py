@@ -6,7 +6,8 @@ import threading
 import pytest
 
 from sdk import instrument, wire
-from sdk.sharing import FORGET_S, Files, decode, private_folder
+from sdk.files import FORGET_S, Files, private_folder
+from sdk.word import decode
 from tests.unit.sdk.asgi_client import call, until
 from tests.unit.sdk.test_middleware import ok
 from tests.unit.sdk.test_together import Clocks, count, word_of
@@ -122,7 +123,7 @@ async def test_any_worker_answers_for_all(tmp_path):
             assert counted(slots) == 6
     finally:
         for worker in workers:
-            worker._sharing._stop.set()
+            worker.close()
 
 
 async def test_two_threads_that_speak_for_one_worker_do_not_take_each_others_words_away(tmp_path):
@@ -131,10 +132,10 @@ async def test_two_threads_that_speak_for_one_worker_do_not_take_each_others_wor
         await call(monitor.app)
         sharing = monitor._sharing
         for _ in range(20):
-            await asyncio.gather(*(asyncio.to_thread(sharing.publish) for _ in range(4)))
-            assert not sharing.is_stale
+            await asyncio.gather(*(asyncio.to_thread(sharing.publish, monitor._worker) for _ in range(4)))
+            assert not sharing.stale
     finally:
-        monitor._sharing._stop.set()
+        monitor.close()
 
 
 async def test_a_folder_that_cannot_be_written_fails_no_request_and_is_told_as_stale(tmp_path, caplog):
@@ -142,13 +143,14 @@ async def test_a_folder_that_cannot_be_written_fails_no_request_and_is_told_as_s
     monitor = instrument(ok, share=gone)
     try:
         assert (await call(monitor.app))[0] == 200
-        await until(lambda: monitor._sharing.is_stale)
+        await until(lambda: monitor._sharing.stale)
         told = await ask(monitor)
         assert told["stale"] is True
+        assert told["stale_reason"].startswith("FileNotFoundError: ")
         assert told["metrics"]["workers"] == 1
         assert "cannot tell each other" in caplog.text
     finally:
-        monitor._sharing._stop.set()
+        monitor.close()
 
 
 async def test_nothing_is_begun_before_the_first_request_and_nothing_without_other_workers(tmp_path):
@@ -159,4 +161,4 @@ async def test_nothing_is_begun_before_the_first_request_and_nothing_without_oth
     assert {t.name for t in threading.enumerate()} == before
     await call(monitor.app)
     await until(lambda: [p for p in tmp_path.iterdir() if not p.name.startswith(".")])
-    monitor._sharing._stop.set()
+    monitor.close()

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdk import histogram, wire
-from sdk.sharing import decode, encode
 from sdk.together import STALE_S, Together, Word
+from sdk.word import decode, encode
 from tests.unit.sdk.test_window import SECOND_NS, Clocks
 
 request = st.tuples(
@@ -129,3 +129,20 @@ def test_pools_of_workers_add_up_and_the_oldest_request_is_anyones():
     told = together.snapshot()
     assert told.saturation == (wire.Gauge("db_pool", 6, 20),)
     assert (told.oldest_ms, told.inflight, told.faults, told.workers) == (900, 3, ("slow",), 2)
+
+
+def test_a_host_whose_clock_is_ahead_is_stale_and_pushes_nobody_out_of_the_window():
+    clocks, wrong = Clocks(), Clocks(1_764_000_000 + 3600)
+    true, ahead = clocks.window(), wrong.window()
+    for _ in range(2):
+        count(true, clocks, "GET /", 100, "")
+    count(ahead, wrong, "GET /", 100, "")
+    for each in (clocks, wrong):
+        each.forward(SECOND_NS)
+    words = {"true": word_of(true, clocks), "ahead": word_of(ahead, wrong)}
+    together = Together()
+    together.hear(words, clocks.wall // SECOND_NS)
+    told = together.snapshot()
+    assert (told.workers, told.workers_stale, [s.n for s in told.slots]) == (1, 1, [2])
+    together.hear({"ahead": words["ahead"]}, clocks.wall // SECOND_NS)
+    assert (together.snapshot().workers, together.snapshot().workers_stale) == (1, 0)
