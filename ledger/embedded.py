@@ -157,7 +157,7 @@ class EmbeddedValkey:
                 log.warning("The embedded Valkey in %s has ended; starting it again.", self._dir)
             try:
                 self._line = await self._connect()
-            except CannotStart as error:
+            except (CannotStart, OSError) as error:
                 log.error("The embedded Valkey does not come back: %s", error)  # noqa: TRY400  the sentence says it
                 await asyncio.sleep(AGAIN_S)
 
@@ -168,8 +168,7 @@ class EmbeddedValkey:
                 while True:
                     await self._start_if_nobody_has()
                     line = await self._enter()
-                    if line is not None:
-                        await self._own(line)
+                    if line is not None and await self._own(line):
                         return line
                     await asyncio.sleep(0.01)
         except TimeoutError:
@@ -183,17 +182,24 @@ class EmbeddedValkey:
             await self._end_older()
             return None
 
-    async def _own(self, line: _Line) -> None:
-        """Be the owner if nobody is, and give the server the ledger's FUNCTION then."""
-        if self._owner is not None:
-            return
-        self._owner = _locked(self._dir / "OWNER")
-        if self._owner is not None:
+    async def _own(self, line: _Line) -> bool:
+        """Be the owner if nobody is, and as the owner give the server the ledger's FUNCTION.
+
+        False if the server has ended meanwhile.
+        """
+        if self._owner is None:
+            self._owner = _locked(self._dir / "OWNER")
+        if self._owner is None:
+            return True
+        answer = b""
+        with contextlib.suppress(OSError, EOFError):
             answer = await line.ask("FUNCTION", "LOAD", "REPLACE", FUNCTION)
-            if answer.startswith(b"-"):
-                raise CannotStart(
-                    f"The server in {self._dir} does not take the ledger's FUNCTION: {answer!r}"
-                )
+        if answer and not answer.startswith(b"-"):
+            return True
+        await line.close()
+        if answer:
+            raise CannotStart(f"The server in {self._dir} does not take the ledger's FUNCTION: {answer!r}")
+        return False
 
     async def _end_older(self) -> None:
         """End a server that has no users, of an older version of this program, if nobody owns it."""
@@ -205,7 +211,8 @@ class EmbeddedValkey:
             )
         try:
             if line := await _answering(self._socket, ""):
-                await line.ask("SHUTDOWN", "NOSAVE", "NOW", "FORCE")
+                with contextlib.suppress(OSError, EOFError):
+                    await line.ask("SHUTDOWN", "NOSAVE", "NOW", "FORCE")
                 await line.close()
         except _Unknown:
             raise CannotStart(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -15,11 +16,13 @@ from pathlib import Path
 import pytest
 
 from ledger.chain import GENESIS
-from ledger.embedded import CannotStart, EmbeddedValkey
+from ledger.embedded import CannotStart, EmbeddedValkey, _Line
 from ledger.redis_store import RedisStore, connect
 from ledger.store import Durability, StoreDown
 from tests.chains import chain, sealed
 
+LONG_S = 60
+"""Longer than any machine needs, however busy."""
 OWNER = """
 import asyncio, sys
 from pathlib import Path
@@ -88,7 +91,7 @@ def mode(path: Path) -> int:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LONG_S):
         while not holds():  # noqa: ASYNC110 (it waits for another process)
             await asyncio.sleep(0.005)
 
@@ -127,8 +130,55 @@ async def test_kill_9_of_the_server_loses_nothing_and_another_takes_its_place(fo
         assert await store.append("acme", entries[2:], entries[1].head) is None
 
 
+@pytest.mark.parametrize("moment", ["AUTH", "PING", "FUNCTION"])
+@pytest.mark.parametrize("begins", [True, False], ids=["the first", "a later one"])
+async def test_a_server_killed_while_it_is_greeted_is_followed_by_one_that_has_all(
+    folder, monkeypatch, moment, begins
+):
+    """Found by killing servers at random: its broken line ended the start, and the supervisor."""
+    valkey, killed, ask = EmbeddedValkey(folder), [], _Line.ask
+
+    async def deadly(line: _Line, *words: str) -> bytes:
+        if words[0] == moment and not killed:
+            killed.append(valkey.pid)
+            os.kill(valkey.pid, signal.SIGKILL)
+            await line.broken()
+        return await ask(line, *words)
+
+    if begins:
+        monkeypatch.setattr(_Line, "ask", deadly)
+    await valkey.start()
+    try:
+        if not begins:
+            monkeypatch.setattr(_Line, "ask", deadly)
+            os.kill(valkey.pid, signal.SIGKILL)
+        await until(lambda: killed and valkey.pid not in {None, *killed})
+        store = RedisStore(connect(valkey.url))
+        assert await answer(store) == []
+        assert await store.functions_current()
+        await store.close()
+    finally:
+        await valkey.stop()
+
+
+async def test_the_supervisor_outlives_a_disk_that_refuses_it_for_a_while(folder, monkeypatch):
+    refused = []
+
+    def full(*_: object) -> None:
+        refused.append(True)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with running(folder) as valkey, store_of(valkey) as store:
+        with monkeypatch.context() as patched:
+            patched.setattr("ledger.embedded._locked", full)
+            patched.setattr("ledger.embedded.AGAIN_S", 0.01)
+            os.kill(valkey.pid, signal.SIGKILL)
+            await until(lambda: len(refused) > 1)
+        assert await answer(store) == []
+
+
 async def answer(store: RedisStore) -> list:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LONG_S):
         while True:
             with contextlib.suppress(StoreDown):
                 return await store.read("acme", 0, 100)
@@ -218,25 +268,6 @@ def abandon(owner: EmbeddedValkey) -> asyncio.subprocess.Process:
     os.close(owner._owner)
     owner._line.writer.close()
     return owner._process
-
-
-async def test_a_torn_tail_is_the_batch_before_or_the_whole_batch_never_a_part(folder):
-    """A power cut in the middle of a write leaves a file that ends anywhere."""
-    before, batch = chain(2), chain(5)[2:]
-    async with running(folder) as valkey, store_of(valkey) as store:
-        await store.append("acme", before, GENESIS)
-        (log,) = (folder / "appendonlydir").glob("*.incr.aof")
-        whole_before = log.stat().st_size
-        await store.append("acme", batch, before[-1].head)
-    content = log.read_bytes()
-    found = set()
-    for cut in range(whole_before, len(content) + 1, max(1, (len(content) - whole_before) // 12)):
-        log.write_bytes(content[:cut])
-        async with running(folder) as valkey, store_of(valkey) as store:
-            entries = await store.read("acme", 0, 100)
-        assert entries in (before, before + batch), cut
-        found.add(len(entries))
-    assert 2 in found
 
 
 async def test_a_folder_whose_name_is_too_long_for_a_socket_gets_a_short_one(folder):
