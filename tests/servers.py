@@ -6,17 +6,21 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ledger import acl
+from ledger.__main__ import main
 from ledger.redis_store import Commands, RedisStore, commands, connect
 from ledger.store import StoreDown
 from tests.valkey import a_valkey
 
 EVERYBODY = (*acl.names(), acl.OWNER.name)
 REDIS = shutil.which("redis-server")
+SMALL = 3
+"""How many entries a segment has, where the real 65,536 would be too long for a test."""
 KINDS = ["valkey", "redis-7"]
 
 
@@ -84,3 +88,13 @@ async def _answers(call: Commands) -> bool:
         return bool(await call("PING"))
     except StoreDown:
         return False
+
+
+def verified(url: str, tenant: str, key: str) -> int:
+    """What `python -m ledger verify` says of the log on the server at *url*, as its exit code. Blocking."""
+    return main(["verify", "--redis", url, "--tenant", tenant, "--key", key])
+
+
+def shorten_segments(monkeypatch: pytest.MonkeyPatch, segment: int = SMALL) -> None:
+    """Let `python -m ledger` read a log whose segments are short."""
+    monkeypatch.setattr("ledger.commands.place.RedisStore", partial(RedisStore, segment=segment))
