@@ -13,6 +13,7 @@ NOTHING_MORE = "Nothing more is asked of you."
 _WHICH = {1: "first", 2: "second", 3: "third"}
 _RECEIPTS = {
     "matches": " The app's own receipt matches.",
+    "unchecked": " The app's own receipt is on record, for who holds its secret.",
     "differs": " <b>The app's own receipt says otherwise.</b>",
 }
 

@@ -16,9 +16,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from handlers.charter import Action
-from handlers.outcome import Asked, Ran, Tried, cut_off, not_sent, outcome, tried
+from handlers.outcome import Ran, Tried, cut_off, not_sent, outcome, tried
 from handlers.ports import Call, PortError, Rulebook, Secrets, Watch, Webhook
 from handlers.preconditions import LAPSE_MS, Case, Objection, Seen, objection
+from handlers.receipts import Asked
 from handlers.reconciler import MOVED, Work, insist
 from ledger import events as ev
 from ledger.chain import Entry, canonical

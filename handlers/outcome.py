@@ -1,25 +1,23 @@
 """What the answer to one try means: did it run, and may it be tried again. Pure.
 
 * 2xx: it ran. Nothing else is a success.
-* A genuine receipt (sdk/receipt.py) is the app's own word, and the same key would get it again: final.
+* A genuine receipt (sdk/receipt.py) is the app's own word, and the same key would get it again: final. One
+  that is signed with a secret which we do not hold proves nothing here: it is kept for who holds the secret.
 * 408, 425, 429 and 5xx may be tried again. 502 and 504 are a gateway's: nobody knows whether it ran.
 * 409 to a later try means that an earlier one is still running there: nobody knows yet.
 * Every other status is final, redirects included.
 * A timeout or a cut connection leaves it open whether it ran; an address that cannot be reached does not.
 """
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 
 from handlers.ports import PortError, Reply
+from handlers.receipts import NOTHING, Asked, Heard, heard
 from ledger import events as ev
-from ledger.chain import MAX_INT
 from ledger.events import Event, Ref
 from ledger.machine import MOST_ATTEMPTS
-from sdk import receipt
 
 AGAIN = frozenset({408, 425, 429})
 GATEWAY = frozenset({502, 504})
@@ -43,17 +41,13 @@ class Tried:
     status: int = 0
     took_ms: int = 0
     body_digest: str = ""
-    receipt: str = "none"
-    receipt_counter: int = 0
+    heard: Heard = NOTHING
 
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a receipt must be for: this action, this key, signed with this key of the app."""
-
-    action: str
-    idempotency_key: str
-    receipt_key: bytes
+    @property
+    def receipt(self) -> str:
+        """What is to be said of the receipt: that of a run is one of success, or it differs."""
+        heard = self.heard
+        return "differs" if self.ran is Ran.YES and heard.result not in {"", "ok"} else heard.kind
 
 
 def tried(attempt: int, asked: Asked, answer: Reply | PortError) -> Tried:
@@ -61,11 +55,10 @@ def tried(attempt: int, asked: Asked, answer: Reply | PortError) -> Tried:
     if isinstance(answer, PortError):
         ran = Ran.PERHAPS if answer.unknown else Ran.NO
         return Tried(attempt, ran, str(answer), final=answer.permanent)
-    kind, found = _receipt(asked, answer.body)
+    told = heard(asked, answer.body)
     ran, final = _told(attempt, answer.status)
-    if ran is not Ran.YES and kind == "matches":
-        ran, final = (Ran.PERHAPS if found.get("result") == "unknown" else Ran.NO), True
-    counter = found.get("counter") if kind == "matches" else 0
+    if ran is not Ran.YES and told.kind == "matches":
+        ran, final = (Ran.PERHAPS if told.result == "unknown" else Ran.NO), True
     return Tried(
         attempt,
         ran,
@@ -74,8 +67,7 @@ def tried(attempt: int, asked: Asked, answer: Reply | PortError) -> Tried:
         answer.status,
         answer.took_ms,
         sha256(answer.body).hexdigest(),
-        "differs" if ran is Ran.YES and kind == "matches" and found.get("result") != "ok" else kind,
-        counter if isinstance(counter, int) else 0,
+        told,
     )
 
 
@@ -103,7 +95,10 @@ def outcome(last: Tried, incident: str, ref: Ref, *, idempotent: bool, stop: str
             took_ms=last.took_ms,
             body_digest=last.body_digest,
             receipt=last.receipt,
-            receipt_counter=last.receipt_counter,
+            receipt_counter=last.heard.counter,
+            receipt_at_ms=last.heard.at_ms,
+            receipt_key_id=last.heard.key_id,
+            receipt_signature=last.heard.signature,
         )
     if last.ran is Ran.PERHAPS and (over or not idempotent):
         return ev.OutcomeUnknown(
@@ -134,23 +129,3 @@ def _told(attempt: int, status: int) -> tuple[Ran, bool]:
     if status in GATEWAY or (status == RUNNING and attempt > 1):
         return Ran.PERHAPS, False
     return Ran.NO, status not in AGAIN and status < 500
-
-
-def _receipt(asked: Asked, body: bytes) -> tuple[str, Mapping[str, object]]:
-    """Whether *body* carries a receipt of ours: matches, differs or none; and the receipt."""
-    try:
-        answer = json.loads(body)
-        found = answer.get("receipt") if isinstance(answer, dict) else None
-        return _kind(asked, found), found if isinstance(found, dict) else {}
-    except (ValueError, RecursionError):  # no JSON, or text that no signature can be over
-        return "none", {}
-
-
-def _kind(asked: Asked, found: object) -> str:
-    if found is None:
-        return "none"
-    if not isinstance(found, dict) or not isinstance(found.get("counter"), int):
-        return "differs"
-    ours = found.get("action") == asked.action and found.get("idempotency_key") == asked.idempotency_key
-    genuine = ours and receipt.is_genuine(asked.receipt_key, found)
-    return "matches" if genuine and 0 <= found["counter"] <= MAX_INT else "differs"

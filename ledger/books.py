@@ -13,6 +13,7 @@ from ledger import events as ev
 from ledger.balance import COLUMNS, Finding, Kind, Report, Row
 from ledger.chain import canonical, leaf_hash
 from ledger.events import ENGINEER
+from ledger.receipts import Count, Secrets, wrong
 from ledger.terms import Terms
 from ledger.view import epoch_ms
 
@@ -22,6 +23,7 @@ type Raw = Mapping[str, Any]
 SETTLED_MS = 330_000
 """So long an authorization may be open: a first try starts within a minute, a later one within five, and the
 last ends 12 s after it began (handlers.preconditions, handlers.execute)."""
+NO_SECRETS = Secrets()
 PAGED_MS = 60_000
 """So long a request may be open before somebody must have been reached."""
 
@@ -55,14 +57,6 @@ class Authorization:
 
 
 @dataclass(slots=True)
-class Count:
-    """What one app has signed for: its highest count, and the entry of each."""
-
-    highest: int = -1
-    seen: dict[int, int] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
 class Story:
     """What is remembered of one incident."""
 
@@ -79,11 +73,11 @@ class Story:
 class Books:
     """Takes one entry after the other, in order, and can say at any time what the books say.
 
-    *texts* are the charters' texts by digest.
+    *texts* are the charters' texts by digest, *secrets* those that apps sign their receipts with.
     """
 
-    def __init__(self, texts: Mapping[str, str]) -> None:
-        self._texts = texts
+    def __init__(self, texts: Mapping[str, str], secrets: Secrets = NO_SECRETS) -> None:
+        self._texts, self._secrets = texts, secrets
         self._terms: dict[str, Terms | None] = {"": None}
         self._charter = ""
         self._cite("none")
@@ -291,12 +285,12 @@ class Books:
     def _match(self, entry: Raw, made: Authorization) -> None:
         """The third leg: what the app signed for."""
         count = self._counts.setdefault(self._app(made), Count())
-        made.receipt, counter = entry["data"].get("receipt", "none"), entry["data"].get("receipt_counter", 0)
-        if why := _unsigned(made, counter, count):
+        made.receipt = self._secrets.judge(entry, made.action)
+        counter = entry["data"].get("receipt_counter", 0)
+        if why := wrong(made.receipt, counter, made.floor, count, made.service):
             self._find(entry, Kind.RECEIPT, why, made)
-        elif made.receipt == "matches":
-            count.seen[counter] = entry["seq"]
-            count.highest = max(count.highest, counter)
+        else:
+            count.take(made.receipt, counter, entry["seq"])
 
     def _mislabel(self, entry: Raw) -> None:
         """Said once for each incident and label."""
@@ -411,21 +405,6 @@ def _read(text: str) -> Terms | None:
         return Terms.read(text)
     except ValueError:
         return None
-
-
-def _unsigned(made: Authorization, counter: int, count: Count) -> str:
-    """What is wrong with a run's receipt, or an empty text. An app that never signs has none to miss."""
-    match made.receipt:
-        case "matches" if counter in count.seen:
-            return f"the app's count {counter} stands at #{count.seen[counter]} too"
-        case "matches" if made.floor is not None and counter <= made.floor:
-            return f"the app's count is {counter}, and was {made.floor} before this began"
-        case "none" if count.seen:
-            return f"{made.service} signed for runs before, and not for this one"
-        case "matches" | "none":
-            return ""
-        case _:
-            return "the app's receipt is for something else, or is not genuine"
 
 
 def _book(row: Row, one: Authorization, until_ms: int) -> list[Finding]:

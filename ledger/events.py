@@ -343,7 +343,11 @@ class Executed(Event):
     took_ms: int = 0
     body_digest: str = ""
     receipt: str = "none"
+    """matches, differs, none, or unchecked: signed with a secret of the app that the bot does not hold."""
     receipt_counter: int = 0
+    receipt_at_ms: int = 0
+    receipt_key_id: str = ""
+    receipt_signature: str = ""
 
 
 class WebhookFailed(Event):

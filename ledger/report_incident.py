@@ -239,7 +239,10 @@ def _receipt(case: Case) -> str:
         return "none: nothing was executed"
     if case.executed.receipt == "none":
         return "none: the app does not sign receipts, or did not here"
-    return f"{case.executed.receipt}; the app's own count is {case.executed.receipt_counter}"
+    said = case.executed.receipt
+    if said == "unchecked":
+        said = f"signed with a secret that is not held here (key {case.executed.receipt_key_id})"
+    return f"{said}; the app's own count is {case.executed.receipt_counter}"
 
 
 def _end(end: Fact | None, case: Case) -> str:

@@ -1,8 +1,9 @@
 """The receipt that an app signs for a run: what ran, for which key, how it ended, the app's own count.
 
-It is the third leg of the ledger's three-way match: the bot cannot invent a run that no app has counted. The
-signature is that of ``signature``, with the idempotency key as id, the second of *at_ms* as timestamp, and as
-body the receipt's canonical JSON without its signature.
+It is the third leg of the ledger's three-way match. With a secret of its own, which the bot does not hold,
+the app alone can sign: *key_id* says which secret it takes to check. The signature is that of ``signature``,
+with the idempotency key as id, the second of *at_ms* as timestamp, and as body the receipt's canonical JSON
+without its signature.
 """
 
 from __future__ import annotations
@@ -26,7 +27,13 @@ class Receipt(TypedDict):
     result: Result
     counter: int
     at_ms: int
+    key_id: str
     signature: str
+
+
+def key_id(secret: str | bytes) -> str:
+    """Return by which name a receipt calls the secret that signs it; it says nothing of the secret."""
+    return hmac.digest(key_of(secret), b"countersign receipt key id", hashlib.sha256).hex()[:16]
 
 
 def key(secret: str | bytes) -> bytes:
@@ -44,6 +51,7 @@ def issue(
         "result": result,
         "counter": counter,
         "at_ms": at_ms,
+        "key_id": key_id(secret),
         "signature": "",
     }
     receipt["signature"] = sign(secret, idempotency_key, at_ms // 1000, _body(receipt))

@@ -14,9 +14,11 @@ from ledger import verify
 from ledger.balance import LAST_MS, Report
 from ledger.books import Books
 from ledger.commands.place import add_place, add_tenant, opened
+from ledger.receipts import Secrets
 from ledger.redis_store import RedisStore
 from ledger.verify import Verifier
 from ledger.view import epoch_ms
+from sdk import receipt
 
 NAME = "reconcile"
 HELP = "the trial balance, and every exception"
@@ -32,6 +34,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--until", dest="until_ms", type=instant, default=0, metavar="DATE",
         help="the present of the report; left out, the newest entry's time",
+    )  # fmt: skip
+    parser.add_argument(
+        "--receipt-secret-file", dest="secrets", type=secret, action="append", default=[], metavar="FILE",
+        help="the secret that an app signs its receipts with, to check them again; may be repeated",
     )  # fmt: skip
 
 
@@ -53,8 +59,18 @@ def instant(text: str) -> int:
     return epoch_ms(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
+def secret(path: str) -> str:
+    """The secret that stands in the file *path*."""
+    try:
+        text = Path(path).read_text(encoding="utf-8").strip()
+        receipt.key_id(text)
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{path} holds no secret: {error}") from None
+    return text
+
+
 def _of_export(given: argparse.Namespace) -> Report:
-    verifier, books = Verifier(), Books(_texts(given.path / "texts"))
+    verifier, books = Verifier(), Books(_texts(given.path / "texts"), Secrets(given.secrets))
     for entry in verify.check_export(given.path, verifier):
         books.take(entry, verifier.head)
     return _report(given, books, verifier)
@@ -72,7 +88,7 @@ async def _of_store(given: argparse.Namespace) -> Report:
     if not given.tenant:
         raise verify.Unreadable("Name an export, or say with --tenant whose ledger is meant.")
     texts: dict[str, str] = {}
-    verifier, books = Verifier(), Books(texts)
+    verifier, books = Verifier(), Books(texts, Secrets(given.secrets))
     verifier.tenant = given.tenant
     async with opened(given) as store:
         async for line in _lines(store, given.tenant):

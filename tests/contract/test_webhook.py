@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from bot.sandbox.loopback import serve
 from handlers.adapters.addresses import Addresses
 from handlers.adapters.webhook import MOST_BYTES, HttpWebhook
-from handlers.outcome import Asked, Ran, tried
+from handlers.outcome import Ran, tried
 from handlers.ports import Call, PortError
+from handlers.receipts import Asked
 from sdk import receipt, signature
 from sdk.recovery import Recovery
 
@@ -196,7 +197,7 @@ async def test_the_sdk_runs_it_once_and_signs_a_receipt_that_we_can_check(servin
     _, url = await serving(handler)
     asked = Asked("restart_workers", "f" * 64, receipt.key(SECRET))
     answers = [tried(n, asked, await HttpWebhook().post(call(url))) for n in (1, 2)]
-    assert [(a.ran, a.receipt, a.receipt_counter) for a in answers] == [(Ran.YES, "matches", 1)] * 2
+    assert [(a.ran, a.receipt, a.heard.counter) for a in answers] == [(Ran.YES, "matches", 1)] * 2
     assert runs == [1]
 
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.charter import parse
-from handlers.outcome import Asked, Ran, Tried, outcome, tried
+from handlers.outcome import Ran, Tried, outcome, tried
 from handlers.ports import PortError, Reply
+from handlers.receipts import Asked
 from handlers.reconciler import Loop
 from ledger import events as ev
 from ledger.events import Actor, Ref
@@ -168,20 +169,25 @@ def signed(result="ok", key=KEY, app="s3cret", counter=7, action="restart_worker
 
 def test_the_apps_own_receipt_is_compared_and_its_count_kept():
     found = answered(200, signed())
-    assert (found.ran, found.receipt, found.receipt_counter) == (Ran.YES, "matches", 7)
+    assert (found.ran, found.receipt, found.heard.counter) == (Ran.YES, "matches", 7)
 
 
 @pytest.mark.parametrize(
     "body",
     [
         signed(key="e" * 64),
-        signed(app="another"),
         signed(action="rollback"),
+        signed(app="another", key="e" * 64),
+        signed(app="another", result="failed"),
         signed(counter=2**60),
         signed(result="failed"),
         {"receipt": {**signed()["receipt"], "counter": 8}},
         {"receipt": "yes"},
         {"receipt": {"counter": 1}},
+        {"receipt": {**signed()["receipt"], "at_ms": "soon"}},
+        {"receipt": {**signed(app="another")["receipt"], "key_id": receipt.key_id(receipt.key("s3cret"))}},
+        {"receipt": {**signed(app="another")["receipt"], "key_id": "<b>"}},
+        {"receipt": {**signed(app="another")["receipt"], "signature": "v1,x"}},
     ],
 )
 def test_a_receipt_that_is_for_something_else_differs_and_the_run_still_counts(body: object):
@@ -189,12 +195,22 @@ def test_a_receipt_that_is_for_something_else_differs_and_the_run_still_counts(b
     assert (found.ran, found.receipt) == (Ran.YES, "differs")
 
 
+def test_a_receipt_with_a_secret_of_the_apps_own_is_unchecked_and_kept_whole():
+    told = signed(app="another")["receipt"]
+    found = answered(200, {"receipt": told})
+    event = outcome(found, "checkout-1", Ref(seq=1, hash=KEY), idempotent=True)
+    assert isinstance(event, ev.Executed)
+    assert (event.receipt, event.receipt_counter, event.receipt_at_ms) == ("unchecked", 7, told["at_ms"])
+    assert (event.receipt_key_id, event.receipt_signature) == (told["key_id"], told["signature"])
+    assert receipt.key_id(receipt.key("another")) == told["key_id"]
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"<html>", b"[]", b"null", b"\xff\xfe", b"[" * 60_000, b"{}", b"1e999"]
 )
 def test_an_answer_without_a_receipt_has_none(body: bytes):
     found = answered(200, body)
-    assert (found.ran, found.receipt, found.receipt_counter) == (Ran.YES, "none", 0)
+    assert (found.ran, found.receipt, found.heard.counter) == (Ran.YES, "none", 0)
 
 
 def test_the_app_says_that_it_failed_and_asking_again_would_get_the_same_receipt():

@@ -1,5 +1,6 @@
 """The books: a month that balances, and one with each thing wrong once."""
 
+import argparse
 import itertools
 from dataclasses import replace
 
@@ -11,9 +12,12 @@ from hypothesis import strategies as st
 from ledger import events as ev
 from ledger.balance import LAST_MS
 from ledger.books import PAGED_MS, SETTLED_MS, Books
+from ledger.commands import reconcile as command
 from ledger.events import Actor
+from ledger.receipts import Secrets
 from ledger.reconcile import Kind, Report, reconcile
 from ledger.view import fold
+from sdk.receipt import issue, key_id
 from tests.months import BOT, CHARTER, POLICY, RUDO, RULES, TEXTS, A, Month, reading
 
 UNBALANCED = {Kind.UNAUTHORIZED, Kind.TWO_OUTCOMES, Kind.NO_OUTCOME}
@@ -192,7 +196,7 @@ def test_a_policy_that_is_not_what_its_name_says_is_told():
     assert kinds(report(month)) == [Kind.POLICY]
 
 
-def executed(month: Month, number: int, counter: int, receipt: str = "matches") -> None:
+def executed(month: Month, number: int, counter: int, receipt: str = "matches", **more: object) -> None:
     """One more run of checkout, from its request to its end."""
     month.say(BOT, ev.Proposed(incident_id="checkout-1", options=(option(),)))
     ref = authorized(month, asked(month), "rudo")
@@ -203,7 +207,8 @@ def executed(month: Month, number: int, counter: int, receipt: str = "matches") 
         ),
     )
     ended = ev.Executed(incident_id="checkout-1", attempt=1, status=200, ref=ref)
-    month.say(BOT, ended.model_copy(update={"receipt": receipt, "receipt_counter": counter}))
+    told = {"receipt": receipt, "receipt_counter": counter}
+    month.say(BOT, ended.model_copy(update=told | {k: v(ref.hash) for k, v in more.items()}))
 
 
 @pytest.mark.parametrize(
@@ -226,7 +231,8 @@ def test_an_apps_count_never_repeats_and_never_goes_back(counters: list[int], wr
 
 @pytest.mark.parametrize(
     ("receipts", "wrong"), [(["none", "none"], 0), (["none", "matches"], 0), (["matches", "none"], 1),
-                            (["differs"], 1), (["something new"], 1)],
+                            (["differs"], 1), (["something new"], 1), (["unchecked", "unchecked"], 0),
+                            (["unchecked", "none"], 1), (["matches", "unchecked"], 1)],
 )  # fmt: skip
 def test_a_receipt_is_missed_only_where_the_app_has_signed_before(receipts: list[str], wrong: int):
     month = story()
@@ -234,6 +240,48 @@ def test_a_receipt_is_missed_only_where_the_app_has_signed_before(receipts: list
     for number, receipt in enumerate(receipts):
         executed(month, number, number + 1, receipt)
     assert kinds(report(month)) == [Kind.RECEIPT] * wrong
+
+
+@pytest.mark.parametrize(
+    ("secret", "held", "kinds_found", "matched"),
+    [
+        ("theirs", ["theirs"], [], 1),
+        ("theirs", [], [], 0),
+        ("theirs", ["another"], [], 0),
+        ("forged", ["theirs"], [Kind.RECEIPT], 0),
+    ],
+)
+def test_who_holds_an_apps_secret_checks_what_the_bot_could_not(secret, held, kinds_found, matched):
+    def signature(key: str) -> str:
+        issued = issue(secret, "restart", key, "ok", 1, 5)
+        if secret == "forged":
+            issued["key_id"] = key_id("theirs")
+        return issued["signature"]
+
+    month = story()
+    month.say(BOT, ev.Paged(incident_id="checkout-1", recipient="rudo", channel="telegram"))
+    executed(
+        month, 1, 1, "unchecked",
+        receipt_at_ms=lambda key: 5, receipt_key_id=lambda key: key_id("theirs"), receipt_signature=signature,
+    )  # fmt: skip
+    books = Books(TEXTS, Secrets(held))
+    for entry in month.lines:
+        books.take(orjson.loads(entry.line), entry.hash)
+    found = books.report("acme", books.last_ms, 0, LAST_MS, "")
+    assert (kinds(found), found.total.receipts) == (kinds_found, matched)
+
+
+def test_the_command_takes_the_secrets_of_apps_from_files(tmp_path):
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    command.configure(parser)
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(f"{name}\n")
+    named = [word for name in ("one", "two") for word in ("--receipt-secret-file", str(tmp_path / name))]
+    assert parser.parse_args(["export", *named]).secrets == ["one", "two"]
+    (tmp_path / "one").write_text("\n")
+    for path in ("one", "none"):
+        with pytest.raises(argparse.ArgumentError, match="holds no secret"):
+            parser.parse_args(["--receipt-secret-file", str(tmp_path / path)])
 
 
 def test_entries_of_an_older_version_are_read_without_the_fields_that_came_later():

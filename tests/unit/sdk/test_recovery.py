@@ -64,6 +64,7 @@ async def test_a_signed_request_runs_its_action_and_answers_a_genuine_receipt(re
         "result": "ok",
         "counter": 1,
         "at_ms": NOW_MS,
+        "key_id": receipt.key_id(receipt.key(SECRET)),
     }
     assert receipt.is_genuine(receipt.key(SECRET), issued)
 
