@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from html import escape
 
-from bot import phrases, votes
+from bot import duty, phrases, votes
 from bot.adoption import Adoption
 from bot.answer import Desk, receipted
 from bot.channels.whatsapp_words import decides_nothing
@@ -98,12 +98,19 @@ class Commands:
                 [room] if person and room else [*self._house.rooms.values()], said, words
             )
         if person is None or room is None:
-            return Answer(STRANGER) if name or said.private else None
+            return await self._unknown(room, said, name)
         if name in COMMANDS:
             return await COMMANDS[name].run(self, Order(room, person, said, words))
         if name and name != "cancel":
             return Answer(f"There is no /{name}. /help lists what there is.")
         return await self._free(Order(room, person, said, said.text.strip()))
+
+    async def _unknown(self, room: Room | None, said: Said, name: str) -> Answer | None:
+        """A stranger learns nothing. A command in a tenant's chat is on record, as a tap there is."""
+        if room is None or name not in COMMANDS:
+            return Answer(STRANGER) if name or said.private else None
+        tap = Tap(said.channel, said.vendor_id, said.chat, Verb.AUDIT, "", said.act)
+        return await self._desk.refuse(room, "stranger", tap, STRANGER)
 
     async def _redeem(self, rooms: Sequence[Room], said: Said, code: str) -> Answer:
         """Use a code of whichever tenant it is of. It counts in a private chat alone."""
@@ -255,6 +262,12 @@ class Commands:
         )
         return Answer(f"Not recorded: {made.why}") if isinstance(made, Refusal) else _done("On record.", made)
 
+    async def oncall(self, order: Order) -> Answer:
+        return await duty.oncall(order)
+
+    async def maintenance(self, order: Order) -> Answer:
+        return await duty.declare(order)
+
     async def pause(self, order: Order) -> Answer:
         """The kill switch: nothing executes until /resume. Detection and telling go on."""
         words = await order.room.keep_words(order.words)
@@ -351,6 +364,8 @@ COMMANDS: Mapping[str, Command] = {
     "ack": Command("I am on it: no more calls for ten minutes", Commands.ack),
     "resolve": Command("close an incident", Commands.resolve),
     "outcome": Command("report what happened: /outcome checkout-3 ran", Commands.outcome),
+    "oncall": Command("who is on call: /oncall override rudo until 18:00", Commands.oncall),
+    "maintenance": Command("leave alone: /maintenance checkout until 2h why", Commands.maintenance),
     "pause": Command("nothing executes until /resume", Commands.pause),
     "resume": Command("ends /pause", Commands.resume),
     "whoami": Command("who I think you are", Commands.whoami),

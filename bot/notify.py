@@ -8,6 +8,7 @@
 4. What was sent is noted once it was sent: a crash between the two shows a card twice, never not at all.
 5. The first card that arrives is in the ledger (Paged), and so is a chat that takes none (PageFailed).
 6. A channel that cannot edit is told milestones alone.
+7. In maintenance nothing new is sent of what policy opened; what is still open afterwards is told then.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from bot import rings
 from bot.ports import Address, Card, Channel, Ring, SendError
 from bot.shown import MemoryShown, RedisShown, Shown, ShownCards, name
 from bot.words import plain
+from handlers import maintenance
 from handlers.charter import Charter
 from handlers.ports import PortError, Rulebook
 from handlers.reconciler import Work
@@ -127,6 +129,12 @@ def next_step(incident: Incident, to: Address, shown: Shown | None, edits: bool,
     return NOTHING
 
 
+def _in_peace(due: Due, charter: Charter, view: View, incident: Incident, now_ms: int) -> Due:
+    """*due*, but no new message while the service is in maintenance: it comes when that is over."""
+    silent_ms = maintenance.silent_until_ms(charter, view, incident, now_ms) if due.step is Step.SEND else 0
+    return replace(due, at_ms=silent_ms) if silent_ms else due
+
+
 def _mark(incident: Incident, to: Address, edits: bool) -> rings.Mark:
     """Where the card stands; for a channel that cannot edit, its newest milestone."""
     if edits:
@@ -211,6 +219,7 @@ class Notify:
             for to, channel in self._everywhere(charter, view, incident):
                 field = name(incident.id, to)
                 due = next_step(incident, to, known.get(field), channel.edits, now_ms)
+                due = _in_peace(due, charter, view, incident, now_ms)
                 if due.step is not Step.NOTHING:
                     found.append(Work(field, due.at_ms or now_ms, incident.id))
         return found
@@ -229,6 +238,7 @@ class Notify:
         try:
             shown = await self._shown.get(self._ledger.tenant, work.key)
             due = next_step(place.incident, place.to, shown, place.channel.edits, place.now_ms)
+            due = _in_peace(due, place.charter, self._ledger.view, place.incident, place.now_ms)
             if due.step is Step.NOTHING or due.at_ms > place.now_ms:
                 return False
             async with asyncio.timeout(HANG_S):
@@ -387,14 +397,36 @@ class Notify:
     ) -> Iterator[tuple[Address, Channel]]:
         """Every chat once, at its present id, with its channel; and whom an escalation names."""
         moved, seen = self._shown.moved(view.tenant), set()
-        named = {person for _, event in incident.every(ev.Escalated) for person in event.to}
-        woken = [to for person in sorted(named) for to in self._reach(charter, view, person)]
+        told = _told(incident)
+        woken = [
+            to
+            for person in sorted(told)
+            for to in self._reach(charter, view, person)
+            if not told[person] or to.channel in told[person]
+        ]
         for to in (*self._addresses(charter, view), *woken):
             channel = self._channels.get(to.channel)
             there = replace(to, to=moved.get(to.to, to.to))
             if channel is not None and (there.channel, there.to) not in seen:
                 seen.add((there.channel, there.to))
                 yield there, channel
+
+
+def _told(incident: Incident) -> dict[str, set[str]]:
+    """Whom an escalation named or who was paged already, each with their channels; none: all."""
+    found: dict[str, set[str]] = {}
+    for fact in incident.facts:
+        match fact.event:
+            case ev.Paged(recipient=person, channel=channel):
+                if found.get(person, {channel}):
+                    found.setdefault(person, set()).add(channel)
+            case ev.Escalated(to=people, channels=channels):
+                for person in people:
+                    known = found.get(person, {*channels})
+                    found[person] = known | {*channels} if channels and known else set()
+            case _:
+                pass
+    return found
 
 
 def _alive(view: View, now_ms: int) -> list[Incident]:

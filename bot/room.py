@@ -13,6 +13,7 @@ from bot.roster import Roster
 from detectors.policy import Policy
 from handlers.charter import Charter, Person
 from handlers.ports import Rulebook
+from handlers.rota import woken
 from ledger.chain import Entry
 from ledger.clock import Clock
 from ledger.events import Act, Actor, Event
@@ -71,7 +72,7 @@ class Room:
         return datetime.fromtimestamp(at_ms / 1000, self.zone(person))
 
     def addresses(self) -> list[Address]:
-        """Where cards go: the charter's chats, then each person on call in private."""
+        """Where cards go: the charter's chats, then each person on call now, in private."""
         charter = self.charter
         if charter is None:
             return []
@@ -84,7 +85,8 @@ class Room:
             )
             for n, chat in enumerate(charter.chats, 1)
         ]
-        return chats + [a for p in charter.people if "oncall" in p.roles for a in self.private(p)]
+        on_call = woken(charter, self.ledger.view, self.now_ms())
+        return chats + [a for p in on_call for a in self.private(p)]
 
     def private(self, person: Person) -> list[Address]:
         """Every way to reach *person* alone."""

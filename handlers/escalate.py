@@ -1,23 +1,39 @@
-"""Wakes the next people while a request is running out and nobody has said a word.
+"""Wakes the next people while nobody has said a word.
 
-Half of a request's life after it was made, and again at four fifths, Escalated names who is told: first the
-approvers who were not paged yet, then everybody who may approve. Who acknowledges has ten minutes of peace.
+1. Where the charter names steps, each is taken once in a round of asking, so long after it began, and says
+   who is woken and on which channels. They end when somebody decides.
+2. Where it names none: half of a request's life after it was made, and again at four fifths, first the
+   approvers who were not paged yet are told, then everybody who may approve.
+3. Who acknowledges has ten minutes of peace. A service in maintenance wakes nobody.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
+from handlers import maintenance, rota
 from handlers.charter import Charter, Quorum
 from handlers.ports import Rulebook
 from handlers.reconciler import MOVED, Work, insist
 from ledger import events as ev
 from ledger.events import POLICY, Actor, Event
 from ledger.ledger import Ledger, Refusal
-from ledger.machine import Fact, Incident
+from ledger.machine import Fact, Incident, Stage
 from ledger.view import View, epoch_ms
 
 STEPS_PERCENT = (50, 80)
 PEACE_MS = 600_000
+UNDECIDED = frozenset({Stage.DETECTED, Stage.PROPOSED, Stage.VALIDATED, Stage.WITHHELD, Stage.EXPIRED})
+"""As long as an incident is here, a person is waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The fact that steps are counted from, how many were taken, and when the next is due, in epoch ms."""
+
+    since: Fact
+    taken: int
+    at_ms: int
 
 
 class Escalate:
@@ -30,39 +46,79 @@ class Escalate:
         self._rulebook = rulebook
 
     def due(self, view: View, now_ms: int) -> Sequence[Work]:
-        if self._rulebook.charter(view) is None:
+        charter = self._rulebook.charter(view)
+        if charter is None:
             return []
-        found = ((incident, next_step(incident)) for incident in view.open())
-        return [Work(f"{i.id}:{step[0].seq}:{step[1]}", step[2], i.id) for i, step in found if step]
+        found = ((incident, next_step(incident, charter, view, now_ms)) for incident in view.open())
+        return [Work(f"{i.id}:{step.since.seq}:{step.taken}", step.at_ms, i.id) for i, step in found if step]
 
     async def do(self, work: Work) -> None:
         def decide(view: View, now: datetime) -> Event | Refusal:
-            incident, charter = view.incidents[work.incident], self._rulebook.charter(view)
-            step = next_step(incident)
-            if step is None or epoch_ms(now) < step[2] or charter is None:
-                return MOVED
-            _, number, _ = step
-            return ev.Escalated(
-                incident_id=incident.id,
-                decision="escalate",
-                reason=f"Nobody answered in {STEPS_PERCENT[number]} % of the time",
-                to=people(incident, charter, everybody=number > 0),
+            incident, charter, now_ms = (
+                view.incidents[work.incident],
+                self._rulebook.charter(view),
+                epoch_ms(now),
             )
+            step = next_step(incident, charter, view, now_ms) if charter else None
+            if charter is None or step is None or now_ms < step.at_ms:
+                return MOVED
+            return _escalated(incident, charter, view, step, now_ms)
 
         insist(await self._ledger.record(Actor.policy(), decide))
 
 
-def next_step(incident: Incident) -> tuple[Fact, int, int] | None:
-    """The request, the number of its next step and when that is due, or None where none is left."""
+def _escalated(incident: Incident, charter: Charter, view: View, step: Next, now_ms: int) -> ev.Escalated:
+    if not charter.escalation:
+        return ev.Escalated(
+            incident_id=incident.id,
+            decision="escalate",
+            reason=f"Nobody answered in {STEPS_PERCENT[step.taken]} % of the time",
+            to=people(incident, charter, everybody=step.taken > 0),
+        )
+    named = charter.escalation[step.taken]
+    return ev.Escalated(
+        incident_id=incident.id,
+        decision="escalate",
+        reason=f"Step {step.taken + 1}: nobody answered in {named.after // 1000} s",
+        to=rota.named(named.to, charter, view, now_ms),
+        channels=named.channels,
+        step=step.taken + 1,
+    )
+
+
+def next_step(incident: Incident, charter: Charter, view: View, now_ms: int) -> Next | None:
+    """The next step, or None where none is left."""
+    found = _of_the_charter(incident, charter) if charter.escalation else _of_the_request(incident)
+    if found is None:
+        return None
+    since, taken, at_ms, until_ms = found
+    silent_ms = maintenance.silent_until_ms(charter, view, incident, max(now_ms, at_ms))
+    at_ms = max(at_ms, _peace_until_ms(incident), silent_ms)
+    return Next(since, taken, at_ms) if not until_ms or at_ms < until_ms else None
+
+
+def _of_the_charter(incident: Incident, charter: Charter) -> tuple[Fact, int, int, int] | None:
+    since = incident.last(ev.Detected, ev.Reopened, ev.AskedAgain) or incident.facts[0]
+    taken = _taken(incident, since)
+    if incident.stage not in UNDECIDED or taken >= len(charter.escalation):
+        return None
+    return since, taken, since.at_ms + charter.escalation[taken].after, 0
+
+
+def _of_the_request(incident: Incident) -> tuple[Fact, int, int, int] | None:
     request = incident.request
     if request is None or not isinstance(request.event, ev.Validated):
         return None
-    taken = [f for f, _ in incident.every(ev.Escalated) if f.seq > request.seq and f.actor.kind is POLICY]
-    if len(taken) >= len(STEPS_PERCENT):
+    taken, deadline_ms = _taken(incident, request), request.event.deadline_ms
+    if taken >= len(STEPS_PERCENT):
         return None
-    life_ms = request.event.deadline_ms - request.at_ms
-    at_ms = max(request.at_ms + life_ms * STEPS_PERCENT[len(taken)] // 100, _peace_until_ms(incident))
-    return (request, len(taken), at_ms) if at_ms < request.event.deadline_ms else None
+    life_ms = deadline_ms - request.at_ms
+    return request, taken, request.at_ms + life_ms * STEPS_PERCENT[taken] // 100, deadline_ms
+
+
+def _taken(incident: Incident, since: Fact) -> int:
+    escalated = incident.every(ev.Escalated)
+    return sum(1 for fact, _ in escalated if fact.seq > since.seq and fact.actor.kind is POLICY)
 
 
 def people(incident: Incident, charter: Charter, *, everybody: bool) -> tuple[str, ...]:

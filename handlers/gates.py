@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
+from handlers import maintenance
 from handlers.charter import Action, Charter, Service
 from ledger.events import Held, Option
 from ledger.view import View
@@ -61,10 +62,8 @@ def paused(action: Action, present: Present) -> Closed | None:
 
 
 def in_maintenance(action: Action, present: Present) -> Closed | None:
-    until_ms = present.view.maintenance.get(present.service.id, 0)
-    if until_ms <= present.now_ms:
-        return None
-    return Closed(f"{present.service.id} is in maintenance", until_ms)
+    until_ms = maintenance.until_ms(present.charter, present.view, present.service.id, present.now_ms)
+    return Closed(f"{present.service.id} is in maintenance", until_ms) if until_ms else None
 
 
 def nobody_may_approve(action: Action, present: Present) -> Closed | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from detectors.verdict import Verdict
+from handlers import maintenance
 from handlers.charter import Action, Charter
 from handlers.readings import reading_before
 from ledger import events as ev
@@ -91,8 +92,10 @@ def _paused(case: Case) -> str:
 
 
 def _maintenance(case: Case) -> str:
-    until_ms = case.view.maintenance.get(case.incident.service, 0)
-    if case.now_ms >= until_ms:
+    if case.charter is None:
+        return ""
+    until_ms = maintenance.until_ms(case.charter, case.view, case.incident.service, case.now_ms)
+    if not until_ms:
         return ""
     until = datetime.fromtimestamp(until_ms / 1000, UTC)
     return f"{case.incident.service} is in maintenance until {until:%H:%M} UTC."
