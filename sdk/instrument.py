@@ -6,7 +6,7 @@ from typing import Any
 
 from . import aio, middleware, wsgi
 from .monitor import Monitor
-from .places import Share, place
+from .places import Share, place, pusher
 from .recovery import Recovery
 from .window import Window
 
@@ -20,6 +20,8 @@ def instrument(
     recovery: Recovery | None = None,
     share: Share = None,
     redis_url: str | None = None,
+    push_url: str | None = None,
+    push_token: str | None = None,
 ) -> Monitor:
     """Measure *app*, answer GET *health_path* and the actions of *recovery*; return the monitor.
 
@@ -30,13 +32,17 @@ def instrument(
 
     Workers of one server answer for each other: *share* names the folder in which they meet, or says whether
     they do (default: where this process is one of several workers, through shared memory). With a *redis_url*
-    they meet in the app's own Redis, those of all hosts.
+    they meet in the app's own Redis, those of all hosts. An app that nobody can reach pushes to the bot, at
+    *push_url* (``https://<bot>/ingest/<tenant>/<service>``), with the *push_token* of this service.
     """
     window = Window(max_routes)
     monitor = Monitor(service, window, token)
     meeting = place(service, share, redis_url)
     if meeting is not None:
         monitor.share(meeting)
+    pushes = pusher(push_url, push_token)
+    if pushes is not None:
+        monitor.push(pushes)
     own = recovery.endpoints if recovery is not None else {}
     own[health_path] = monitor.answer
     if aio.is_aiohttp(app):

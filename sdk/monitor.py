@@ -7,7 +7,7 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from urllib.parse import parse_qsl
 
@@ -15,6 +15,7 @@ from . import health, wire
 from .asgi import App, Receive, Reply, Scope, Send, headers_of, refusal
 from .cell import Closed
 from .minute import Minute
+from .push import Pusher
 from .sharing import Place, Sharing
 from .together import Word
 from .window import Window
@@ -36,6 +37,7 @@ class Monitor:
         self._usages: dict[str, Usage] = {}
         self._faults: dict[str, None] = {}
         self._sharing: Sharing | None = None
+        self._pusher: Pusher | None = None
         self._worker = Worker(self._word, window.turn_when_due, lambda: window.threads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,6 +72,11 @@ class Monitor:
         """Tell the workers that meet in *place* what we count, and answer for all of them."""
         self._sharing = Sharing(place)
         self.tell(self._sharing)
+
+    def push(self, pusher: Pusher) -> None:
+        """Tell the bot what we count."""
+        self._pusher = pusher
+        self.tell(pusher)
 
     def tell(self, speaker: Speaker) -> None:
         """Let *speaker* say what we count, in each process from its first request on."""
@@ -136,7 +143,7 @@ class Monitor:
 
     def _own(self, kind: str, since: int) -> bytes:
         """Return what this worker answers alone."""
-        return wire.encode(self.snapshot(since)) if kind == "slots" else json.dumps(self.health()).encode()
+        return wire.encode(self.snapshot(since)) if kind == "slots" else self._json(self.health())
 
     def _whole(self, kind: str, since: int) -> bytes:
         """Return what all workers answer. It blocks."""
@@ -149,7 +156,13 @@ class Monitor:
             return wire.encode(told)
         word = Word(told, 0, {}, all.peak, all.streams)
         document = _evaluate(told, word, all.closed(), all.minute)
-        return json.dumps({**document, "stale": bool(sharing.stale), "stale_reason": sharing.stale}).encode()
+        return self._json({**document, "stale": bool(sharing.stale), "stale_reason": sharing.stale})
+
+    def _json(self, document: Mapping[str, object]) -> bytes:
+        pushed = self._pusher
+        if pushed is not None:
+            document = {**document, "push": {"trouble": pushed.trouble, "lost_seconds": pushed.lost}}
+        return json.dumps(document).encode()
 
     def _is_entitled(self, authorization: str) -> bool:
         if self._token is None:
