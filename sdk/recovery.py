@@ -84,6 +84,10 @@ class Recovery:
         self._runs: set[asyncio.Task[Reply]] = set()
         self.endpoints: dict[str, App] = {}
 
+    def __call__(self, name: str) -> Callable[[H], H]:
+        """Be ``@recovery("restart_workers")``, the same as ``action``."""
+        return self.action(name)
+
     def action(self, name: str) -> Callable[[H], H]:
         """Register a handler: sync (in a thread) or async, without parameters or with one, the Run."""
 

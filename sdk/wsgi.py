@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import Any
 
 from .asgi import App, Message, Scope
@@ -24,6 +24,7 @@ Environ = dict[str, Any]
 WsgiApp = Callable[..., Iterable[bytes]]
 MOST_BODY = 64 * 1024 + 1
 """One byte more than any endpoint of ours takes, so that it is seen to be too long."""
+LEAVE_S = 0.2
 REQUEST, FAILURE = "countersign.request", "countersign.failure"
 
 
@@ -164,11 +165,23 @@ def bridge(app: App, environ: Environ, start_response: Callable[..., Any]) -> li
     async def answered() -> None:
         await app(_scope(environ), receive, send)
 
-    asyncio.run(answered())
+    _run(answered())
     start, *parts = sent
     headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in start["headers"]]
     start_response(f"{start['status']} Answered", headers)
     return [part.get("body", b"") for part in parts]
+
+
+def _run(answered: Coroutine[Any, Any, None]) -> None:
+    """Run *answered* on a loop of its own, not waiting for threads that it has given up: asyncio.run would."""
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(answered)
+        left = asyncio.all_tasks(loop)
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=LEAVE_S))
+    finally:
+        loop.close()
 
 
 def _scope(environ: Environ) -> Scope:
