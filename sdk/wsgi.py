@@ -173,7 +173,7 @@ def bridge(app: App, environ: Environ, start_response: Callable[..., Any]) -> li
 
 
 def _run(answered: Coroutine[Any, Any, None]) -> None:
-    """Run *answered* on a loop of its own, not waiting for threads that it has given up: asyncio.run would."""
+    """Run *answered* on a loop of its own, not waiting for threads that were given up: asyncio.run would."""
     loop = asyncio.new_event_loop()
     try:
         loop.run_until_complete(answered)
