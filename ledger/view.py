@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 
 from ledger import events as ev
-from ledger.chain import GENESIS, Entry, Head, check_link
+from ledger.chain import GENESIS, BrokenChain, Entry, Head, check_link
 from ledger.events import EVENTS, Act, Actor, Event
 from ledger.machine import TENANT_FACTS, Fact, IllegalTransition, Incident, apply, check_actor
 
@@ -124,6 +124,8 @@ class View:
     def absorb(self, entry: Entry, event: Event | None = None) -> None:
         """Fold *entry*, the next one. Raises BrokenChain, UnknownEvent, Illegal and changes nothing."""
         check_link(self.head, entry)
+        if entry.tenant_id != self.tenant:
+            raise BrokenChain(entry.seq, f"it belongs to tenant {entry.tenant_id}")
         event = event or event_of(entry)
         actor = Actor.model_validate(entry.actor)
         at_ms = epoch_ms(datetime.fromisoformat(entry.ts))
