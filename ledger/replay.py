@@ -21,6 +21,7 @@ class Replay:
     def take(self, line: bytes) -> Entry:
         """The entry of *line*, a form that was checked before. Raises Tampered where it breaks a rule."""
         entry = parse(line)
+        self.view.tenant = self.view.tenant or entry.tenant_id
         try:
             self.view.absorb(entry)
         except (BrokenChain, Illegal, UnknownEvent, ValidationError) as error:
