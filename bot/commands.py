@@ -3,6 +3,7 @@
 `/cmd@bot`, `/cmd` and, in WhatsApp, the bare word mean the same. A stranger learns nothing of a tenant.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -48,6 +49,8 @@ STAGE_WORDS: Mapping[Stage, str] = {
     Stage.RESOLVED: "closed",
 }
 MOST_LISTED = 8
+NAMED = re.compile(r"\w-\d+\W*$|[./\\<>]")
+"""What is meant as an incident's name, though there is no such incident."""
 
 
 class Commands:
@@ -333,10 +336,12 @@ class Commands:
         return await self._desk.tapped(order.room.tenant, tap)
 
     def _pick(self, order: Order) -> Incident | None:
-        """The incident that was named, or the only open one."""
+        """The incident that was named, or the only open one where none was: never another than was named."""
         view = order.room.ledger.view
         opened = view.open()
-        return view.incidents.get(order.first) or (opened[0] if len(opened) == 1 else None)
+        if named := view.incidents.get(order.first):
+            return named
+        return opened[0] if len(opened) == 1 and not NAMED.search(order.first) else None
 
     @staticmethod
     async def _record(order: Order, decide: Decide) -> Entry | Refusal:

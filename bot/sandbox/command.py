@@ -15,14 +15,14 @@ from pathlib import Path
 
 from bot.sandbox.page import Page
 from bot.sandbox.phone import Unmet
-from bot.sandbox.plays import PLAYS, Scene
+from bot.sandbox.plays import PLAYS
 from bot.sandbox.premises import NotUp as ShopNotUp
+from bot.sandbox.scene import Scene
 from bot.sandbox.stage import NotUp, Stage, export
 from bot.sandbox.world import NotHere, check_place
 from ledger.chain import Entry, receipt
 from ledger.rows import row
 
-PLAY_S = 58.0
 SHOWN = {"baseline_warmup_ms": 60_000}
 """The policy of a demonstration: the usual is known after a minute, so that the dial for latency shows."""
 FAILED = (Unmet, NotUp, ShopNotUp, TimeoutError)
@@ -70,9 +70,9 @@ class Log:
 
 async def _play(name: str, log: Log, folder: Path, environment: Mapping[str, str]) -> int:
     play = PLAYS[name]
-    stage = Stage(folder, environment, charter=play.charter, settings=play.settings)
+    stage = play.stage(folder, environment, charter=play.charter, settings=play.settings)
     try:
-        async with asyncio.timeout(PLAY_S), stage:
+        async with asyncio.timeout(play.seconds), stage:
             await stage.adopt()
             log("rudo", "adopts the charter with the console's code")
             await play.run(Scene(stage, log))

@@ -1,61 +1,18 @@
 """The plays: an incident each, in sentences. What a play expects happens, or it fails and says why."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bot.sandbox.phone import TelegramPhone, Unmet, WhatsAppPhone
+from bot.sandbox.hostile import hostile_tenant
+from bot.sandbox.neighbours import Neighbours
+from bot.sandbox.phone import Unmet, WhatsAppPhone
+from bot.sandbox.scene import ASK_S, CARD_S, END_S, NO_RUN, RUN_S
+from bot.sandbox.scene import Scene as Scene
+from bot.sandbox.scene import answered as answered
 from bot.sandbox.stage import QUICK, Stage
-from bot.sandbox.world import GROUP, MODEL_A, MODEL_B
-
-NO_RUN = "Nothing will run without your approval"
-CARD_S, ASK_S, RUN_S, END_S = 25.0, 16.0, 10.0, 40.0
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What a play can see and do. `tell` is its log: who did or saw what."""
-
-    stage: Stage
-    tell: Callable[[str, str], None]
-
-    def phone(self, who: str) -> TelegramPhone:
-        """Somebody's phone, looking at the group's chat."""
-        return self.stage.world.phone(who).in_chat(GROUP)
-
-    async def breaks(self, what: str, **faults: Any) -> None:
-        self.tell("shop", what)
-        await self.stage.world.shop.faults(**faults)
-
-    async def taps(self, who: str, label: str, within: float = ASK_S) -> str:
-        """*who* waits for a button and taps it; the answer."""
-        answer = await self.phone(who).taps(label, within)
-        self.tell(who, f"taps {label}")
-        self.tell("bot", f"answers: {answer.text}")
-        return answer.text
-
-    async def runs(self) -> Sequence[Mapping[str, Any]]:
-        """What reached the recovery endpoint."""
-        return await self.stage.world.shop.hooks()
-
-    async def ran_once(self, action: str) -> None:
-        hooks = [hook for hook in await self.runs() if hook["status"] == 200]
-        keys = {hook["key"] for hook in hooks}
-        if len(keys) != 1 or {hook["action"] for hook in hooks} != {action}:
-            raise Unmet(f"{action} should have run once, but the endpoint saw {await self.runs()}")
-        self.tell("shop", f"{action} ran once")
-
-    async def ran_nothing(self) -> None:
-        if hooks := await self.runs():
-            raise Unmet(f"nothing should have run, but the endpoint saw {hooks}")
-        self.tell("shop", "nothing ran")
-
-
-def answered(text: str, *words: str) -> None:
-    for word in words:
-        if word.lower() not in text.lower():
-            raise Unmet(f"the answer {text!r} does not say {word!r}")
+from bot.sandbox.world import MODEL_A, MODEL_B
 
 
 async def consensus(scene: Scene) -> None:
@@ -224,11 +181,13 @@ async def app_dies(scene: Scene) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """What happens, and under which charter and settings."""
+    """What happens, on which stage, under which charter and settings, and how many seconds it has."""
 
     run: Callable[[Scene], Awaitable[None]]
     charter: Mapping[str, Any] = field(default_factory=lambda: {"policy": QUICK})
     settings: Mapping[str, str] = field(default_factory=lambda: {"LOOP_INTERVAL_S": "1"})
+    stage: type[Stage] = Stage
+    seconds: float = 58.0
 
 
 PLAYS: Mapping[str, Play] = {
@@ -241,4 +200,7 @@ PLAYS: Mapping[str, Play] = {
     "stranger-taps": Play(stranger_taps),
     "expired-then-ask-again": Play(expired_then_ask_again, {"policy": QUICK, "expires": "4s"}),
     "app-dies": Play(app_dies),
+    "hostile-tenant": Play(
+        hostile_tenant, {"policy": QUICK, "approve": "2 oncall"}, stage=Neighbours, seconds=150.0
+    ),
 }
