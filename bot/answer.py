@@ -31,10 +31,10 @@ LEDGER_SAYS: Mapping[str, Callable[[], str]] = {
     "ledger_away": phrases.ledger_away,
     "sealed": phrases.ledger_sealed,
     "busy": phrases.slow,
-    "charter": lambda: phrases.rules_changed("charter"),
-    "policy": lambda: phrases.rules_changed("policy"),
 }
 """Refusals that have nothing to do with the person."""
+RULES = frozenset({"charter", "policy"})
+"""What a request is made under, and dies with."""
 
 
 class Desk:
@@ -265,6 +265,8 @@ class Desk:
             case "again":
                 have = len(standing.votes().get(tap.option, ()))
                 return phrases.again_same("just now", have, self._need(standing, tap.option))
+            case kind if kind in RULES:
+                return phrases.rules_changed(kind)
             case "no_vote":
                 return phrases.no_vote(standing.service)
             case "used":
