@@ -56,7 +56,7 @@ async def append(folder: Path) -> list[Entry]:
     """Print the rates, and return what was appended."""
     server = EmbeddedValkey(folder)
     await server.start()
-    raw, client = connect(server.url, connections=64), connect(server.url, connections=64)
+    raw, client = connect(server.url_of("owner"), connections=64), connect(server.url, connections=64)
     store = RedisStore(client)
     await store.load_functions()
     ledger, send = Ledger("acme", store, WallClock(), random.Random(1)), commands(raw)

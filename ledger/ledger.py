@@ -2,7 +2,8 @@
 
 `record(actor, decide)` appends what *decide* makes of the present. Behind it stands one writer:
 
-1. Decisions queue while the last append is in flight; what has queued goes together in the next.
+1. Decisions queue while the last append is in flight; what has queued goes together in the next, and with it
+   what those say at once who have just been answered. Where the last was one alone, nobody waits for others.
 2. The writer runs them in order, each on the view plus the entries pending before it.
 3. One compare-and-append takes the batch. When it is durable every caller is answered, refusals too.
 4. On Conflict it absorbs what it missed, waits a jitter and runs all decisions again: the present moved.
@@ -15,6 +16,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -64,6 +66,8 @@ class _Asked:
     actor: Actor
     decide: Decide
     answer: "asyncio.Future[Entry | Refusal]"
+    until_s: float
+    """On the loop's clock."""
 
 
 @dataclass(slots=True)
@@ -105,10 +109,13 @@ class Ledger:
         self._outside = outside
         self._keeper: asyncio.Task[None] | None = None
         self._begun = False
+        self._alone = False
         self._store = store
         self._clock = clock
         self._jitter = jitter
         self._queue: list[_Asked] = []
+        self._unanswered: deque[_Asked] = deque()
+        self._alarm: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[None] | None = None
         self._catching_up = asyncio.Lock()
         self._listeners: list[Callable[[], None]] = []
@@ -129,22 +136,45 @@ class Ledger:
             return Refusal(
                 "sealed", f"The ledger is sealed: {self.sealed} Nothing runs until a person looks."
             )
-        asked = _Asked(actor, decide, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        asked = _Asked(actor, decide, loop.create_future(), loop.time() + PATIENCE_S)
         self._queue.append(asked)
+        self._expect_answer(asked, loop)
         if self._is_idle:
-            self._writer = asyncio.create_task(self._write(), name=f"ledger:{self.tenant}")
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                return await asyncio.shield(asked.answer)
-        except TimeoutError:
-            if asked in self._queue:
-                self._queue.remove(asked)
-                return (
-                    AWAY
-                    if self.away_since_ms
-                    else Refusal("busy", "The ledger is slow; nothing was recorded.")
-                )
-            return BUSY
+            self._writer = asyncio.Task(
+                self._write(), loop=loop, name=f"ledger:{self.tenant}", eager_start=self._alone
+            )
+        return await asked.answer
+
+    def _expect_answer(self, asked: _Asked, loop: asyncio.AbstractEventLoop) -> None:
+        """One alarm serves all: who asked first has waited longest."""
+        while self._unanswered and self._unanswered[0].answer.done():
+            self._unanswered.popleft()
+        self._unanswered.append(asked)
+        if self._alarm is None:
+            self._alarm = loop.call_at(asked.until_s, self._end_patience, loop)
+
+    def _end_patience(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Answer who has waited long enough."""
+        while self._unanswered:
+            asked = self._unanswered[0]
+            if not asked.answer.done() and asked.until_s > loop.time():
+                break
+            self._unanswered.popleft()
+            self._give_up(asked)
+        oldest = self._unanswered[0] if self._unanswered else None
+        self._alarm = loop.call_at(oldest.until_s, self._end_patience, loop) if oldest else None
+
+    def _give_up(self, asked: _Asked) -> None:
+        """Its caller has waited long enough."""
+        if asked.answer.done():
+            return
+        if asked not in self._queue:
+            asked.answer.set_result(BUSY)
+            return
+        self._queue.remove(asked)
+        slow = Refusal("busy", "The ledger is slow; nothing was recorded.")
+        asked.answer.set_result(AWAY if self.away_since_ms else slow)
 
     async def catch_up(self) -> None:
         """Absorb all that stands in the store. Raises StoreDown, and Sealed if it makes no sense."""
@@ -202,6 +232,8 @@ class Ledger:
         """Wait for what is queued; then no more is written."""
         if self._writer and not self._writer.done():
             await asyncio.wait({self._writer}, timeout=PATIENCE_S)
+        if self._alarm:
+            self._alarm.cancel()
         if self._keeper:
             self._keeper.cancel()
             await asyncio.wait({self._keeper})
@@ -214,6 +246,7 @@ class Ledger:
     async def _write(self) -> None:
         while self._queue:
             asked, self._queue[:] = self._queue[:BATCH], self._queue[BATCH:]
+            self._alone = len(asked) == 1
             try:
                 answers: list[Entry | Refusal] = await self._append(asked)
             except StoreDown as down:
@@ -225,6 +258,8 @@ class Ledger:
             for one, answer in zip(asked, answers, strict=True):
                 if not one.answer.done():
                     one.answer.set_result(answer)
+            if self._queue:
+                await asyncio.sleep(0)  # so that who was just answered can ask again, and go with the rest
 
     async def _append(self, asked: list[_Asked]) -> list[Entry | Refusal]:
         while True:
@@ -241,6 +276,7 @@ class Ledger:
                 return [UNSIGNED if isinstance(one, Entry) else one for one in draft.answers]
             signed = self.notary.sign(draft.entries)
             if await self._stands(draft, before, signed.note):
+                draft.view.succeed(self.view)
                 self.view = draft.view
                 self.notary.appended(signed, draft.entries[0])
                 self._keep_outside()
@@ -270,7 +306,7 @@ class Ledger:
         return False
 
     async def _absorb_missed(self, conflict: Conflict) -> None:
-        self._take(conflict.missed, conflict.note)
+        self._take(conflict.missed, conflict.note or await self._store.note(self.tenant))
         if self.notary.pending or len(conflict.missed) == MOST_MISSED:
             return await self.catch_up()
         self.notary.settle(self.view.signers)

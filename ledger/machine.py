@@ -5,7 +5,7 @@ the README are properties of these tables and are tested as such.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
@@ -335,7 +335,7 @@ def apply(incident: Incident | None, incident_id: str, fact: Fact) -> Incident:
         return Incident(incident_id, to, fact.at_ms, (fact,))
     _check_reference(incident, event, fact.at_ms)
     entered = fact.at_ms if to is not stage else incident.entered_ms
-    return replace(incident, stage=to, entered_ms=entered, facts=(*incident.facts, fact))
+    return Incident(incident_id, to, entered, (*incident.facts, fact))
 
 
 def check_actor(event: Event, actor: Actor) -> None:

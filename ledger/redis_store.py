@@ -16,6 +16,7 @@
 import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from ledger.archive import Archive
 from ledger.chain import GENESIS, BrokenChain, Entry, Head, Malformed, parse
+from ledger.line import Line
 from ledger.store import (
     MOST_MISSED,
     Conflict,
@@ -44,15 +46,17 @@ REPLICA_MS = 500
 DURABLE_SETTINGS = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 FUNCTION = """#!lua name=countersign
 -- KEYS: checkpoint, segment of the expected entry, segments to write to
--- ARGV: expected seq, expected hash, segment size, most missed, channel, tenant, note, elements
-local FIXED = 7
+-- ARGV: "seq hash size missed channel tenant" (those expected, a segment, at most), note, elements
+local FIXED = 2
+local TOLD = '^(%d+) (%x+) (%d+) (%d+) (%S+) (%S+)$'
 
 local function append(keys, args)
-  local seq, hash, size = tonumber(args[1]), args[2], tonumber(args[3])
+  local seq, hash, size, most, channel, tenant = string.match(args[1], TOLD)
+  seq, size = tonumber(seq), tonumber(size)
   local at = seq % size
   local length = redis.call('LLEN', keys[3])
   if length > at then
-    local missed = redis.call('LRANGE', keys[3], at, at + tonumber(args[4]) - 1)
+    local missed = redis.call('LRANGE', keys[3], at, at + tonumber(most) - 1)
     return {'CONFLICT', missed, redis.call('GET', keys[1]) or ''}
   end
   if length < at or (at == 0 and seq > 0 and redis.call('LLEN', keys[2]) ~= size) then
@@ -73,8 +77,8 @@ local function append(keys, args)
     from, at = from + count, at + count
     if at == size then at, segment = 0, segment + 1 end
   end
-  if args[7] ~= '' then redis.call('SET', keys[1], args[7]) end
-  redis.pcall('PUBLISH', args[5], args[6])
+  if args[2] ~= '' then redis.call('SET', keys[1], args[2]) end
+  redis.pcall('PUBLISH', channel, tenant)
   return {'OK'}
 end
 
@@ -146,6 +150,8 @@ class RedisStore:
     ) -> None:
         self._redis = client
         self._call = commands(client)
+        timeout_s = client.connection_pool.connection_kwargs.get("socket_timeout")
+        self._line = Line(client.connection_pool, timeout_s, ResponseError)
         self._declared = declared
         self._size = segment
         self._archive = Archive(archive) if archive else None
@@ -173,9 +179,9 @@ class RedisStore:
         keys = self._append_keys(tenant, expected.seq, len(entries))
         if expected == GENESIS and await self.archived(tenant):
             return Conflict(await self.read(tenant, 0, MOST_MISSED))
-        fixed = (expected.seq, expected.hash, self._size, MOST_MISSED, CHANNEL, tenant, note)
+        told = f"{expected.seq} {expected.hash} {self._size} {MOST_MISSED} {CHANNEL} {tenant}"
         answer = await self._confirmed(
-            "FCALL", "ledger_append", len(keys), *keys, *fixed, *map(_element, entries)
+            "FCALL", "ledger_append", len(keys), *keys, told, note, *map(_element, entries)
         )
         match answer:
             case [b"OK"]:
@@ -285,7 +291,8 @@ class RedisStore:
         if self._replicated is None:
             await self._look_for_replicas()
         if not self._replicated:
-            return await self._call(*command)
+            with _translated():
+                return await (self._call if self._line.busy else self._line.call)(*command)
         try:
             return await self._waited(command)
         except StoreDown:
@@ -450,6 +457,7 @@ def _advice(error: str) -> str:
     return error
 
 
+@lru_cache(maxsize=1024)
 def _key(tenant: str, name: str) -> str:
     if not _TENANT.fullmatch(tenant):
         raise ValueError(f"{tenant!r} cannot be the name of a tenant.")

@@ -3,10 +3,11 @@
 A view changes by `absorb` alone. `fork` gives a cheap copy on which decisions can be tried.
 """
 
-from collections import deque
-from collections.abc import Collection, Iterable
+from collections import ChainMap, deque
+from collections.abc import Collection, Iterable, MutableMapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import takewhile
 
 from ledger import events as ev
@@ -18,10 +19,11 @@ ANCHOR = 16
 REMEMBERED = 1024
 DAY_MS = 86_400_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def epoch_ms(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
+    return (moment - _EPOCH) // _MILLISECOND
 
 
 class UnknownEvent(Exception):
@@ -66,7 +68,7 @@ class Run:
 class View:
     tenant: str
     head: Head = GENESIS
-    incidents: dict[str, Incident] = field(default_factory=dict)
+    incidents: MutableMapping[str, Incident] = field(default_factory=dict)
     rules: Rules = Rules()
     signers: tuple[str, ...] = ()
     """The public keys that this log says have signed it, the newest last: the first that a Started names,
@@ -82,9 +84,9 @@ class View:
     runs: tuple[Run, ...] = ()
     open_ids: dict[str, None] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
-    anchors: dict[str, str] = field(default_factory=dict)
+    anchors: MutableMapping[str, str] = field(default_factory=dict)
     """The incident of each entry that a button can be about, by the first 16 hex of its hash."""
-    acts: dict[tuple[str, str], int] = field(default_factory=dict)
+    acts: MutableMapping[tuple[str, str], int] = field(default_factory=dict)
     """The seq of the entry that a person's act made, by the channel and the vendor's id of what arrived."""
 
     noted: dict[str, int] = field(default_factory=dict)
@@ -94,18 +96,30 @@ class View:
     """The newest entries' seq and incident, an empty text for facts of the tenant."""
 
     def fork(self) -> "View":
-        return replace(
-            self,
-            incidents=dict(self.incidents),
-            maintenance=dict(self.maintenance),
-            links=dict(self.links),
-            open_ids=dict(self.open_ids),
-            numbers=dict(self.numbers),
-            anchors=dict(self.anchors),
-            acts=dict(self.acts),
-            noted=dict(self.noted),
-            touched=self.touched.copy(),
-        )
+        """A draft of the future: it can be changed, and this one does not see it.
+
+        What grows with the log is shared and not copied: the draft has its own entries before those.
+        """
+        draft = View.__new__(View)
+        vars(draft).update(vars(self))
+        draft.maintenance = dict(self.maintenance)
+        draft.links = dict(self.links)
+        draft.open_ids = dict(self.open_ids)
+        draft.numbers = dict(self.numbers)
+        draft.noted = dict(self.noted)
+        draft.incidents = ChainMap({}, self.incidents)
+        draft.anchors = ChainMap({}, self.anchors)
+        draft.acts = ChainMap({}, self.acts)
+        draft.touched = deque(maxlen=REMEMBERED)
+        return draft
+
+    def succeed(self, before: "View") -> None:
+        """This draft, forked from *before*, has become the present: what they share is its own now."""
+        self.incidents = _joined(self.incidents, before.incidents)
+        self.anchors = _joined(self.anchors, before.anchors)
+        self.acts = _joined(self.acts, before.acts)
+        before.touched.extend(self.touched)
+        self.touched = before.touched
 
     def touched_since(self, seq: int) -> set[str] | None:
         """The incidents that entries after *seq* are about; None where all may be: a fact of the tenant,
@@ -127,7 +141,7 @@ class View:
         if entry.tenant_id != self.tenant:
             raise BrokenChain(entry.seq, f"it belongs to tenant {entry.tenant_id}")
         event = event or event_of(entry)
-        actor = Actor.model_validate(entry.actor)
+        actor = _actor(entry.actor["kind"], entry.actor["id"], entry.actor["via"])
         at_ms = epoch_ms(datetime.fromisoformat(entry.ts))
         if entry.incident_id:
             self._absorb_incident(entry.incident_id, event, Fact(entry.seq, entry.hash, at_ms, actor, event))
@@ -175,11 +189,8 @@ class View:
                 self.links[event.person, event.channel] = event.identity
             case ev.Unlinked():
                 self.links.pop((event.person, event.channel), None)
-            case ev.Started() if event.signer and not self.signers:
-                self.signers = (event.signer,)
-            case ev.KeyRotated() if event.new:
-                before = self.signers or (_key(event.old),)
-                self.signers = (*before, _key(event.new))
+            case ev.Started() | ev.KeyRotated():
+                self._absorb_signer(event)
             case ev.Paused():
                 self.paused = event
             case ev.Resumed():
@@ -188,8 +199,13 @@ class View:
                 self.overridden = event
             case ev.MaintenanceDeclared():
                 self.maintenance[event.service] = event.until_ms
-            case _:
-                pass
+
+    def _absorb_signer(self, event: ev.Started | ev.KeyRotated) -> None:
+        if isinstance(event, ev.KeyRotated):
+            before = self.signers or (_key(event.old),)
+            self.signers = (*before, _key(event.new)) if event.new else self.signers
+        elif event.signer and not self.signers:
+            self.signers = (event.signer,)
 
     def open(self) -> list[Incident]:
         """The incidents that are open, oldest first."""
@@ -215,6 +231,19 @@ class View:
 
     def in_maintenance(self, service: str, now_ms: int) -> bool:
         return now_ms < self.maintenance.get(service, 0)
+
+
+@lru_cache(maxsize=1024)
+def _actor(kind: str, name: str, via: str) -> Actor:
+    """The same few speak again and again."""
+    return Actor.model_validate({"kind": kind, "id": name, "via": via})
+
+
+def _joined[K, V](draft: MutableMapping[K, V], shared: MutableMapping[K, V]) -> MutableMapping[K, V]:
+    """*shared* with what *draft* has before it."""
+    if isinstance(draft, ChainMap):
+        shared.update(draft.maps[0])
+    return shared
 
 
 def _key(vkey: str) -> str:

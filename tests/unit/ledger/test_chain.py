@@ -38,6 +38,7 @@ def test_what_is_sealed_is_what_is_read(data, reason):
     entry = sealed(data=data, reason=reason)
     again = parse(entry.line)
     assert again == entry
+    assert vars(again) == vars(entry)
     assert again.data == data
     assert again.reason == reason
     assert again.hash == sha256(b"\x00" + entry.line).hexdigest()
@@ -64,8 +65,10 @@ def test_an_entry_has_the_fields_of_the_design():
 
 
 def test_time_is_kept_in_utc():
-    harare = timezone(timedelta(hours=2))
-    assert sealed(ts=datetime(2026, 6, 3, 14, 0, 0, 5, tzinfo=harare)).ts == "2026-06-03T12:00:00.000005Z"
+    for hours in (2, 0, -5):
+        there = timezone(timedelta(hours=hours))
+        noon = datetime(2026, 6, 3, 12 + hours, 0, 0, 5, tzinfo=there)
+        assert sealed(ts=noon).ts == "2026-06-03T12:00:00.000005Z"
 
 
 def test_a_time_without_its_zone_is_refused():
@@ -166,6 +169,35 @@ def test_what_is_not_exactly_an_entry_is_not_read(line):
     assert line != sealed().line
     with pytest.raises(Malformed):
         parse(line)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"tenant_id": None},
+        {"incident_id": 3},
+        {"event": 3},
+        {"stage": 3},
+        {"actor": {"kind": "engineer", "id": "rudo"}},
+        {"actor": {"kind": "engineer", "id": 7, "via": "telegram"}},
+        {"actor": {"kind": "engineer", "id": "rudo", "via": "x", "more": 1}},
+        {"decision": None},
+        {"reason": b"x"},
+        {"reason": "\ud800"},
+        {"confidence": 101},
+        {"confidence": True},
+        {"policy_version": 1.0},
+        {"ref": {"seq": 0, "hash": "ab" * 32}},
+        {"ref": {"seq": 1, "hash": "AB" * 32}},
+        {"data": {"n": -MAX_INT - 1}},
+        {"head": Head(MAX_INT, "0" * 64)},
+        {"head": Head(1, "0" * 63)},
+    ],
+    ids=repr,
+)
+def test_what_would_not_be_read_cannot_be_sealed(wrong):
+    with pytest.raises(Malformed):
+        sealed(**wrong)
 
 
 @pytest.mark.parametrize("name", FIELDS)

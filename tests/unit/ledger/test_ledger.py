@@ -10,7 +10,7 @@ from ledger import events as ev
 from ledger.chain import Entry
 from ledger.clock import ManualClock
 from ledger.events import Actor, Reading
-from ledger.ledger import Ledger, Refusal
+from ledger.ledger import BUSY, Ledger, Refusal
 from ledger.machine import Stage
 from ledger.store import MemoryStore, StoreDown
 from ledger.view import View, epoch_ms, fold
@@ -64,6 +64,73 @@ async def test_256_simultaneous_taps_are_one_call_and_one_authorization():
     assert ledger.calls == before + 1
     assert sum(isinstance(a, Entry) for a in answers) == 1
     assert {a.kind for a in answers if isinstance(a, Refusal)} == {"decided"}
+
+
+def say(view: View, now: datetime) -> ev.Event:
+    return ev.Started(version="0.1.0")
+
+
+class Slow(MemoryStore):
+    """Appends after a turn of the loop or two, as a server does."""
+
+    async def append(self, *args):
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return await super().append(*args)
+
+
+@pytest.mark.parametrize("clients", [1, 2, 8, 64])
+async def test_those_who_are_answered_together_go_together_again(clients: int):
+    ledger = new_ledger(Slow())
+
+    async def client(offset: int) -> None:
+        for _ in range(offset):
+            await asyncio.sleep(0)
+        for _ in range(50):
+            assert isinstance(await ledger.record(BOT, say), Entry)
+
+    await asyncio.gather(*map(client, range(clients)))
+    assert ledger.view.head.seq == 50 * clients
+    assert ledger.calls <= 50 + clients + 1, "once all have met, each call takes all of them"
+
+
+class Hanging(MemoryStore):
+    """Never answers an append."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    async def append(self, *args):
+        self.asked.set()
+        await asyncio.get_running_loop().create_future()
+
+
+async def test_who_has_waited_long_enough_is_told_whether_it_may_still_count(monkeypatch):
+    monkeypatch.setattr("ledger.ledger.PATIENCE_S", 0.02)
+    store = Hanging()
+    ledger = new_ledger(store)
+    first = asyncio.create_task(ledger.record(BOT, say))
+    await store.asked.wait()
+    answers = [await first, *await asyncio.gather(*(ledger.record(BOT, say) for _ in range(3)))]
+    assert [a.kind for a in answers] == ["busy"] * 4
+    assert answers[0] == BUSY, "it is on its way"
+    assert {a.why for a in answers[1:]} == {"The ledger is slow; nothing was recorded."}
+    again = await asyncio.gather(ledger.record(BOT, say), ledger.record(BOT, say))
+    assert [a.kind for a in again] == ["busy"] * 2, "and the alarm is set anew"
+    ledger._writer.cancel()
+    await asyncio.wait({ledger._writer})
+    await ledger.close()
+
+
+async def test_who_gives_up_waiting_takes_nobody_along():
+    ledger = new_ledger(Slow())
+    asked = [asyncio.create_task(ledger.record(BOT, say)) for _ in range(3)]
+    await asyncio.sleep(0)
+    asked[1].cancel()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(a).__name__ for a in answers] == ["Entry", "CancelledError", "Entry"]
+    assert ledger.view.head.seq == 3, "what was asked is recorded all the same"
 
 
 async def test_two_writers_on_one_tenant_open_one_incident():
