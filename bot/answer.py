@@ -9,6 +9,7 @@ from dataclasses import replace
 from html import escape
 
 from bot import phrases, votes
+from bot.blocks import with_values
 from bot.ports import Answer, Button, Tap, Verb
 from bot.receipts import stamp
 from bot.room import Room
@@ -342,7 +343,7 @@ class Desk:
             return await self._why_not(room, person, incident, tap, Refusal("not_open"))
         html = (
             f"<b>Second tap: {foreign(chosen.title, 60)} on {incident.service}</b>\n"
-            f"Runs once: <code>POST {escape(cap(action.webhook, 200), quote=False)}</code>\n"
+            f"Runs once: <code>{escape(cap(action.exactly, 260), quote=False)}</code>{with_values(chosen)}\n"
             f"High risk. {foreign(action.impact, 120)}\nUndo: {foreign(action.undo or 'none', 120)}\n"
             f"<b>Nothing runs without this tap.</b>\n<i>{incident.id} · #{request.seq}</i>"
         )

@@ -6,17 +6,20 @@ Ranks say what gives way first: 9 what is good to know, 1 what is missed only in
 
 import re
 from collections.abc import Sequence
+from html import escape
 
 from bot.fit import Line, may, must
 from bot.scene import Scene
 from bot.words import about, count, foreign, percent, span, tenths
 from handlers.charter import Quorum
+from handlers.charter_parameters import spoken
 from ledger import events as ev
 from ledger.events import Cause
 from ledger.machine import Fact
 
 NOTHING_RUNS = "<b>Nothing will run without your approval.</b>"
 SURE = 60
+_ORDINALS = {3: "third", 4: "fourth", 5: "fifth", 6: "sixth", 7: "seventh", 8: "eighth", 9: "ninth"}
 _NUMBERS = ("nobody", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -234,7 +237,7 @@ def runs(scene: Scene, option: ev.Option) -> str:
     if not option.action:
         return "runs nothing: you look yourself"
     risk = ". <b>High risk</b>" if option.risk == "high" else ""
-    return f"runs: {scene.title(option, 60)}{risk}"
+    return f"runs: {scene.title(option, 60)}{with_values(option)}{risk}"
 
 
 def check_first(scene: Scene) -> list[Line]:
@@ -330,16 +333,18 @@ def action(scene: Scene, option: ev.Option, *, again: bool = False) -> list[Line
         if option.request
         else ("",)
     )
+    values = with_values(option)
     return [
         must(f"<b>{_head(option, again=again)}</b>"),
         Line(
             (
-                f"{what}{request[0]}. {_risk(option, 120)}{_helped(scene, option)}",
-                f"{what}{request[0]}. {_risk(option, 60)}",
-                f"{what}{request[-1]}. {_risk(option, 0)}",
+                f"{what}{values}{request[0]}. {_risk(option, 120)}{_helped(scene, option)}",
+                f"{what}{values}{request[0]}. {_risk(option, 60)}",
+                f"{what}{values}{request[-1]}. {_risk(option, 0)}",
             ),
             1,
         ),
+        *_reaches(option),
         *_again(scene, option),
     ]
 
@@ -360,6 +365,21 @@ def _risk(option: ev.Option, most: int) -> str:
     return f"Low risk, {impact}." if impact else "Low risk."
 
 
+def with_values(option: ev.Option) -> str:
+    """The parameters as they are bound, for whoever approves: nothing in them is changed."""
+    said = escape(spoken(option.parameters), quote=False)
+    return f" with <code>{said}</code>" if said else ""
+
+
+def _reaches(option: ev.Option) -> list[Line]:
+    """Whom it touches, and the number of the change that it is."""
+    whom = foreign(option.blast_radius.rstrip(". "), 120)
+    change = f"Change <code>{foreign(option.change_ref, 60)}</code>." if option.change_ref else ""
+    reach = f"Touches {whom}." if whom else ""
+    said = f"{reach} {change}".strip()
+    return [may(6, said, reach)] if said else []
+
+
 def _helped(scene: Scene, option: ev.Option) -> str:
     right, of = scene.notes.record.get(option.action, (0, 0))
     return f" Helped {right} of {of} times." if of else ""
@@ -369,7 +389,7 @@ def _again(scene: Scene, option: ev.Option) -> list[Line]:
     ran = scene.notes.runs.get(option.action, 0)
     if ran < 2:
         return []
-    return [may(2, f"⚠️ It ran {ran} times in the last hour already.")]
+    return [must(f"⚠️ This would be its {_ORDINALS.get(ran + 1, f'{ran + 1}th')} run in an hour.")]
 
 
 def held(scene: Scene, kept: tuple[ev.Held, ...], rank: int = 7) -> list[Line]:

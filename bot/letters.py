@@ -13,6 +13,7 @@ from bot.draft import approved_title, failure
 from bot.rings import Milestone, milestone
 from bot.scene import Scene
 from bot.words import cap
+from handlers.charter_parameters import spoken
 from ledger import events as ev
 from ledger.machine import Fact
 
@@ -132,7 +133,7 @@ def _request(scene: Scene, first: str) -> Letter:
     option = options[0] if options else ev.Option(key="1")
     verdict = request.verdict if request else "NONE"
     runs = (
-        f"{option.title or option.action} ({option.request})"
+        f"{option.title or option.action}{_values(option)} ({option.request})"
         if option.action
         else "nothing, you look yourself"
     )
@@ -189,6 +190,11 @@ def _code(scene: Scene, option: ev.Option) -> str:
     return scene.codes.get(option.key) or NO_CODE
 
 
+def _values(option: ev.Option) -> str:
+    said = spoken(option.parameters)
+    return f" with {said}" if said else ""
+
+
 def _filled(*values: str) -> tuple[str, ...]:
     return tuple(cap(value, 160).rstrip(". ") or "unknown" for value in values)
 
@@ -202,7 +208,7 @@ def _short(first: str) -> str:
 
 def _sms_request(scene: Scene, option: ev.Option, until: str, first: str) -> str:
     code = scene.codes.get(option.key)
-    if not code or not option.action or option.risk == "high":
+    if not code or not option.action or option.risk == "high" or option.parameters:
         return _around(first, "Decide in the chat. Nothing runs without you.")
     ask = f"{scene.short(option.title or option.action, 32)}? Reply RUN {code} or NO {code} by {until}."
     return _around(_alarm(scene), f"{ask} Nothing runs without you.")
@@ -210,7 +216,7 @@ def _sms_request(scene: Scene, option: ev.Option, until: str, first: str) -> str
 
 def _sms_choice(scene: Scene, a: ev.Option, b: ev.Option, until: str) -> str:
     codes = [(one, scene.codes.get(one.key)) for one in (a, b)]
-    if any(not code or one.risk == "high" for one, code in codes):
+    if any(not code or one.risk == "high" or one.parameters for one, code in codes):
         return _around(_alarm(scene), "Models disagree. Decide in the chat. Nothing runs without you.")
     runs = ", ".join(
         f"RUN {code}={gsm7.cut(scene.short(one.title or one.action, 24) if one.action else 'nothing', 26)}"

@@ -27,6 +27,7 @@ from bot.room import Room
 from bot.tokens import BadToken, Link, Tokens
 from bot.words import about, cap, hms, one_line
 from handlers.charter import Action, Person, Quorum
+from handlers.charter_parameters import spoken
 from ledger import events as ev
 from ledger.chain import receipt_of
 from ledger.events import Act
@@ -237,7 +238,7 @@ def _what_runs(seen: Sight) -> list[tuple[str, str]]:
     because = f"Theory {option.theory}: {option.cause}" if option.theory in {"A", "B"} else str(option.cause)
     if not option.action:
         return [("Runs", "nothing: you look yourself"), ("Because", because)]
-    runs = f"POST {action.webhook}" if action else option.request
+    runs = f"{action.exactly if action else option.request} {spoken(option.parameters)}".rstrip()
     return [
         ("Runs exactly this, once", f"{option.title}: {cap(runs, 500)}"),
         ("Because", because),

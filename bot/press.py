@@ -6,6 +6,7 @@ from typing import Protocol
 from bot.cards import render
 from bot.ports import Address, Card
 from bot.scene import Notes, Reader
+from handlers import governor
 from handlers.charter import Charter
 from ledger import events as ev
 from ledger.events import Reading
@@ -13,7 +14,6 @@ from ledger.machine import Incident
 from ledger.store import StoreDown
 from ledger.view import View
 
-HOUR_MS = 3_600_000
 REMEMBERED = 50
 
 
@@ -57,7 +57,7 @@ class Press:
             policy=view.rules.label,
             now=self._now(incident.service),
             record=record(view, incident),
-            runs=runs(view, incident.service, now_ms),
+            runs=governor.ran(view, incident.service, now_ms),
             warning=self._warning(),
             reopen_ms=self._reopen_ms,
             models=self._models,
@@ -77,15 +77,6 @@ class Press:
             }
         except StoreDown:
             return {}
-
-
-def runs(view: View, service: str, now_ms: int) -> dict[str, int]:
-    """How often each action of *service* ran in the last hour."""
-    found: dict[str, int] = {}
-    for run in view.runs:
-        if run.service == service and run.at_ms > now_ms - HOUR_MS:
-            found[run.action] = found.get(run.action, 0) + 1
-    return found
 
 
 def record(view: View, incident: Incident) -> dict[str, tuple[int, int]]:

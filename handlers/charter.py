@@ -14,9 +14,12 @@ from handlers.charter_check import explained, mistakes
 from handlers.charter_kinds import CharterError as CharterError
 from handlers.charter_kinds import Mistake as Mistake
 from handlers.charter_model import Charter as Charter
+from handlers.charter_model import Chat as Chat
 from handlers.charter_model import Check as Check
+from handlers.charter_model import Limits as Limits
 from handlers.charter_model import Person as Person
 from handlers.charter_model import Service as Service
+from handlers.charter_model import Tenant as Tenant
 from handlers.charter_model import commitment as commitment
 from handlers.charter_model import prefix_of
 from ledger.terms import Quorum as Quorum

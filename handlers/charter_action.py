@@ -122,8 +122,16 @@ class Action(Strict):
     def request(self) -> str:
         """What runs, as a person reads it: method, host and path."""
         parts = urlsplit(self.url)
-        branch = f" on {self.github.branch}" if self.github else ""
-        return f"{self.method} {parts.netloc}{parts.path}{branch}"
+        return f"{self.method} {parts.netloc}{parts.path}{self._on_branch}"
+
+    @property
+    def exactly(self) -> str:
+        """The same with the whole address, for a page or a second tap."""
+        return f"{self.method} {self.url}{self._on_branch}"
+
+    @property
+    def _on_branch(self) -> str:
+        return f" on {self.github.branch}" if self.github else ""
 
     def fill(self, given: Mapping[str, str] | None = None) -> tuple[Given, ...]:
         """The parameters of a request, by what a person gave and the defaults. Raises BadParameter."""

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
-from handlers import maintenance
+from handlers import governor, maintenance
 from handlers.charter import Action, Charter, Service
+from handlers.governor import Closed
 from ledger.events import Held, Option
 from ledger.view import View
 
@@ -25,14 +26,6 @@ class Present:
     charter: Charter
     service: Service
     down: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """A gate's answer: why not, and until when in epoch ms; 0 where nobody can say."""
-
-    why: str
-    until_ms: int = 0
 
 
 def held(option: Option, present: Present) -> Held | None:
@@ -84,18 +77,8 @@ def runs_inside_what_is_down(action: Action, present: Present) -> Closed | None:
     return Closed(f"{present.service.id} does not answer, and this would run inside it")
 
 
-def cooling_down(action: Action, present: Present) -> Closed | None:
-    last_ms = max(
-        (
-            run.at_ms
-            for run in present.view.runs
-            if (run.service, run.action) == (present.service.id, action.id)
-        ),
-        default=None,
-    )
-    if last_ms is None or present.now_ms >= last_ms + action.cooldown:
-        return None
-    return Closed(f"it ran less than {_spoken(action.cooldown)} ago", last_ms + action.cooldown)
+def too_fast(action: Action, present: Present) -> Closed | None:
+    return governor.too_fast(action, present.service.id, present.charter, present.view, present.now_ms)
 
 
 GATES: tuple[Callable[[Action, Present], Closed | None], ...] = (
@@ -103,7 +86,7 @@ GATES: tuple[Callable[[Action, Present], Closed | None], ...] = (
     paused,
     in_maintenance,
     runs_inside_what_is_down,
-    cooling_down,
+    too_fast,
 )
 """In the order in which a person wants to hear of them."""
 
@@ -111,11 +94,3 @@ GATES: tuple[Callable[[Action, Present], Closed | None], ...] = (
 def _origin(address: str) -> tuple[str, str, int]:
     parts: SplitResult = urlsplit(address)
     return parts.scheme, (parts.hostname or "").rstrip("."), parts.port or _PORTS.get(parts.scheme, 0)
-
-
-def _spoken(duration_ms: int) -> str:
-    seconds = duration_ms // 1000
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from detectors.verdict import Verdict
-from handlers import maintenance
+from handlers import governor, maintenance
 from handlers.charter import Action, Charter
 from handlers.readings import reading_before
 from ledger import events as ev
@@ -139,6 +139,14 @@ def _deploy_when_asked(case: Case) -> str:
     return "" if stale else reading_before(case.incident, case.fact.seq).deploy
 
 
+def _governor(case: Case) -> str:
+    """What ran since people were asked may be reason enough to wait. A later try is the same run."""
+    if case.again or case.charter is None or case.action is None:
+        return ""
+    closed = governor.too_fast(case.action, case.incident.service, case.charter, case.view, case.now_ms)
+    return f"{closed.why[:1].upper()}{closed.why[1:]}." if closed else ""
+
+
 def _recovered(case: Case) -> str:
     opened, verdict = case.incident.facts[0].actor.kind, case.seen.verdict
     if opened is ENGINEER or case.incident.opened.origin != "policy" or case.may_have_run:
@@ -154,6 +162,7 @@ OBJECTIONS: tuple[tuple[str, Callable[[Case], str]], ...] = (
     ("maintenance", _maintenance),
     ("charter", _charter),
     ("policy", _policy),
+    ("governor", _governor),
     ("deploy", _deploy),
     ("recovered", _recovered),
 )

@@ -244,7 +244,7 @@ def test_what_was_right_here_before_stands_beside_what_is_said_now():
 
 def test_an_action_that_ran_often_says_so():
     html = card_of("consensus", notes=Notes(runs={"restart_workers": 3})).html
-    assert "⚠️ It ran 3 times in the last hour already." in html
+    assert "⚠️ This would be its fourth run in an hour." in html
 
 
 def test_a_ledger_of_unknown_durability_is_said_on_every_card():

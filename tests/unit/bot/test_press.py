@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from bot.ports import Address
-from bot.press import Press, record, runs
+from bot.press import Press, record
+from handlers.governor import ran
 from ledger import events as ev
 from ledger.store import StoreDown
 from ledger.view import Run, View
@@ -64,7 +65,7 @@ def test_runs_of_the_last_hour_are_counted_by_action():
         Run("checkout-3", "checkout", "restart_workers", new),
         Run("cart-1", "cart", "restart_workers", new),
     ))  # fmt: skip
-    assert runs(view, "checkout", START) == {"restart_workers": 2}
+    assert ran(view, "checkout", START) == {"restart_workers": 2}
 
 
 class Codes:
