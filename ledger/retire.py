@@ -19,7 +19,7 @@ from ledger.chain import Entry, Head
 from ledger.events import Actor, Archived, Event
 from ledger.ledger import Ledger
 from ledger.redis_store import RedisStore
-from ledger.store import StoreDown, check_chain
+from ledger.store import Sealed, StoreDown, check_chain
 from ledger.view import View
 
 PAGE = 1000
@@ -38,7 +38,7 @@ async def retire(store: RedisStore, ledger: Ledger, archive: Archive, keep: time
     full = ledger.view.head.seq // store.segment
     for segment in range(gone, full - 1):
         entries = await _entries(store, tenant, segment)
-        if entries[-1].at > ledger.now() - keep:
+        if max(entries, key=lambda entry: entry.ts).at > ledger.now() - keep:
             return segment - gone
         await _retire(store, ledger, archive, segment, entries)
     return max(0, full - 1 - gone)
@@ -68,6 +68,8 @@ async def _entries(store: RedisStore, tenant: str, segment: int) -> list[Entry]:
     head, found = before[0].head if before else Head(0, "0" * 64), list[Entry]()
     while len(found) < store.segment:
         page = await store.read(tenant, start + len(found), min(PAGE, store.segment - len(found)))
+        if not page:
+            raise Sealed(f"segment {segment} ends after {len(found)} entries.")
         head = check_chain(head, page)
         found += page
     return found

@@ -1,8 +1,12 @@
 """Segments leave the server once they are safe elsewhere, and the ledger is read across the seam."""
 
+import asyncio
 import contextlib
 import gzip
 import random
+import signal
+import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,12 +15,15 @@ from pathlib import Path
 import pytest
 
 from ledger import events as ev
+from ledger.__main__ import main
 from ledger.archive import Archive, digest_of
-from ledger.chain import GENESIS, Entry
-from ledger.clock import ManualClock
+from ledger.chain import GENESIS, Entry, Frontier
+from ledger.clock import ManualClock, WallClock
 from ledger.events import Actor
+from ledger.keys import seed_of
 from ledger.ledger import Ledger
-from ledger.redis_store import RedisStore, connect
+from ledger.note import Checkpoint, Signer, origin_of, signed
+from ledger.redis_store import SEGMENT, RedisStore, connect
 from ledger.retire import retire
 from ledger.store import Conflict, Sealed, StoreDown
 from ledger.view import fold
@@ -124,6 +131,11 @@ async def test_two_full_segments_are_the_least(place, count):
     assert await place.retire(timedelta(0)) == (1 if count == 2 * SMALL else 0)
 
 
+SECRET = "k" * 43
+WATCHED = {
+    "event": "Watched", "incident_id": None, "stage": None, "ref": None, "confidence": None,
+    "actor": {"kind": "orchestrator", "id": "bot.1", "via": ""}, "data": ev.Watched().data(),
+}  # fmt: skip
 STEPS = {
     "write": (Archive, "write"),
     "append": (Ledger, "record"),
@@ -224,3 +236,91 @@ async def test_only_an_archived_segment_can_be_dropped_and_only_by_the_archiver(
     await place.owner._call("SET", "led:{acme}:archived", "many")
     with pytest.raises(Sealed, match="is no number"):
         await place.store().head("acme")
+
+
+async def test_a_clock_that_stepped_back_does_not_make_a_young_segment_old(place):
+    """Its last entry says an old time, and another in it a new one."""
+    await place.says(SMALL - 1)
+    place.clock.advance(-2 * DAYS.total_seconds())
+    await place.says(2 * SMALL + 1)
+    place.clock.advance(2 * DAYS.total_seconds())
+    assert await place.retire() == 0
+    place.clock.advance(DAYS.total_seconds() + 1)
+    assert await place.retire() == 2
+
+
+async def test_a_segment_that_somebody_shortens_meanwhile_is_said(place):
+    await place.says(3 * SMALL)
+    store = place.store(archiver=True)
+    ledger = await place.ledger(store)
+    await ledger.catch_up()
+    await place.owner._call("DEL", "led:{acme}:log:00000")
+    ledger.catch_up = nothing
+    with pytest.raises(Sealed, match="segment 0 ends after 0 entries"):
+        await retire(store, ledger, Archive(place.folder), timedelta(0))
+    assert not (place.folder / "acme").exists()
+
+
+async def nothing() -> None:
+    pass
+
+
+ARCHIVING = """
+import os, signal, sys
+from ledger.__main__ import main
+from ledger.archive import Archive
+from ledger.ledger import Ledger
+from ledger.redis_store import RedisStore
+
+steps = {"write": (Archive, "write"), "append": (Ledger, "record"), "say": (RedisStore, "set_archived")}
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+async def after(*given):
+    await real(*given)
+    die()
+
+if sys.argv[1] in steps:
+    kind, name = steps[sys.argv[1]]
+    real = getattr(kind, name)
+    setattr(kind, name, after if sys.argv[1] != "write" else lambda *given: (real(*given), die()))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+async def test_segments_of_the_real_size_survive_kill_9_of_the_archiver_after_each_step(place):
+    """65,536 entries each, a signed log, and the command itself."""
+    key = await filled(place, 2 * SEGMENT + 3)
+    (place.folder / "key").write_text(SECRET)
+    command = ["archive", "--redis", place.archiver_url, "--tenant", "acme", "--keep-days", "0",
+               "--to", str(place.folder / "archive"), "--key-file", str(place.folder / "key")]  # fmt: skip
+    for step in ("write", "append", "say", "none"):
+        run = [sys.executable, "-c", ARCHIVING, step, *command]
+        ended = await asyncio.to_thread(subprocess.run, run, capture_output=True, text=True)
+        assert ended.returncode == (0 if step == "none" else -signal.SIGKILL), ended
+    assert "0 segments of 65536 entries were archived now, 1 in all" in ended.stdout
+    owner = place.owner._call
+    assert await owner("EXISTS", "led:{acme}:log:00000") == 0
+    assert await owner("LLEN", "led:{acme}:log:00001") == SEGMENT
+    assert await owner("LLEN", "led:{acme}:log:00002") == 4, "it was said once"
+    check = ["verify", "--redis", place.url, "--tenant", "acme", "--key", key]
+    assert await asyncio.to_thread(main, [*check, "--archive", str(place.folder / "archive")]) == 0
+    assert await asyncio.to_thread(main, check) == 1, "without its folder it is not whole"
+
+
+async def filled(place: Place, count: int) -> str:
+    """Write a signed log of *count* entries, all of them a day old, and return the key that signed it."""
+    store = RedisStore(connect(place.url))
+    place.closing.push_async_callback(store.close)
+    began, head, tree = WallClock().now() - timedelta(days=1), GENESIS, Frontier()
+    while head.seq < count:
+        batch = chain(min(4096, count - head.seq), head, ts=began, **WATCHED)
+        origin = origin if head.seq else origin_of("acme", batch[0].hash)  # noqa: F821
+        tree = tree.extend(bytes.fromhex(entry.hash) for entry in batch)
+        signer = Signer(origin, seed_of(SECRET.encode()))
+        note = signed(Checkpoint(origin, tree.size, tree.root()), signer)
+        assert await store.append("acme", batch, head, note) is None
+        head = batch[-1].head
+    return signer.vkey
