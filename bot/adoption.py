@@ -4,6 +4,7 @@
 2. After that, a file alone changes nothing: an admin of the charter in force taps Adopt.
 3. The texts are kept by digest before the entry that names them.
 4. A link code is for one person and one channel, works once and for ten minutes.
+5. Whom a new charter does not name any more is unlinked with it.
 """
 
 import hmac
@@ -15,6 +16,7 @@ from bot.answer import receipted
 from bot.ports import Answer, Button, Tap, Verb
 from bot.room import Room
 from bot.roster import console_code
+from bot.unlinking import unlink_gone
 from bot.words import hms
 from handlers.charter import Charter, Person
 from ledger import events as ev
@@ -150,7 +152,10 @@ class Adoption:
             )
 
         made = await room.ledger.record(Actor.engineer(person.id, channel), decide)
-        return made if isinstance(made, Entry) else Answer(f"Not adopted: {made.why}")
+        if isinstance(made, Refusal):
+            return Answer(f"Not adopted: {made.why}")
+        await unlink_gone(room, person, act, charter)
+        return made
 
     @staticmethod
     def _why(room: Room) -> str:

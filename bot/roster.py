@@ -25,6 +25,8 @@ class Links(Protocol):
 
     async def put(self, tenant: str, identity: str, person: str) -> None: ...
 
+    async def drop(self, tenant: str, identity: str) -> None: ...
+
 
 def identity(channel: str, vendor_id: str) -> str:
     return f"{channel}:{vendor_id}"
@@ -68,6 +70,12 @@ class Roster:
         """Remember the id itself. The Linked entry must be in the ledger first."""
         await self._links.put(self.tenant, identity(channel, vendor_id), person.id)
 
+    async def unlink(self, person: str, channel: str) -> None:
+        """Forget the ids of *person*, a charter id. The Unlinked entry must be in the ledger first."""
+        for name, linked in [*self._links.all(self.tenant).items()]:
+            if linked == person and name.startswith(f"{channel}:"):
+                await self._links.drop(self.tenant, name)
+
     @staticmethod
     def written(person: Person, channel: str) -> tuple[str, ...]:
         """The ids of *person* on *channel* that stand in the charter itself."""
@@ -86,6 +94,9 @@ class MemoryLinks:
 
     async def put(self, tenant: str, identity: str, person: str) -> None:
         self._found.setdefault(tenant, {})[identity] = person
+
+    async def drop(self, tenant: str, identity: str) -> None:
+        self._found.get(tenant, {}).pop(identity, None)
 
 
 def console_code(secret: bytes, tenant: str) -> str:

@@ -37,6 +37,10 @@ class RedisLinks:
         await self._redis("HSET", f"bot:{{{tenant}}}:links", identity, person)
         self._found.setdefault(tenant, {})[identity] = person
 
+    async def drop(self, tenant: str, identity: str) -> None:
+        await self._redis("HDEL", f"bot:{{{tenant}}}:links", identity)
+        self._found.get(tenant, {}).pop(identity, None)
+
 
 class RedisStates:
     """`detect.States`: what detection has folded, a text a service, in `bot:{tenant}:states`."""
