@@ -21,6 +21,7 @@ from bot.ports import Answer, Said, Tap, Verb
 from bot.receipts import stamp
 from bot.room import House, Room
 from bot.tokens import Codes
+from bot.unlinking import unlink
 from bot.words import hm
 from ledger import events as ev
 from ledger.chain import Entry
@@ -190,6 +191,9 @@ class Commands:
         channel = order.rest.lower() or "telegram"
         code = await self._adoption.issue(order.room, person, channel, order.person.id)
         return Answer(f"{person.name} sends me, from {channel}, within ten minutes:\n/link {code}")
+
+    async def unlink(self, order: Order) -> Answer:
+        return await unlink(order)
 
     async def status(self, order: Order) -> Answer:
         room = order.room
@@ -377,6 +381,7 @@ COMMANDS: Mapping[str, Command] = {
     "access": Command("who may do what: /access review", Commands.access),
     "erase": Command("what a person typed leaves the vault; takes two admins", Commands.erase),
     "link": Command("link an account with a code", Commands.link),
+    "unlink": Command("unlink this account; by an admin: /unlink rudo", Commands.unlink),
     "help": Command("this list", Commands.help),
     "start": Command("say hello", Commands.start),
 }
