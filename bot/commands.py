@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from html import escape
 
-from bot import duty, phrases, votes
+from bot import by_hand, duty, phrases, votes
 from bot.adoption import Adoption
 from bot.answer import Desk, receipted
 from bot.channels.whatsapp_words import decides_nothing
@@ -269,6 +269,15 @@ class Commands:
         )
         return Answer(f"Not recorded: {made.why}") if isinstance(made, Refusal) else _done("On record.", made)
 
+    async def run(self, order: Order) -> Answer:
+        return await by_hand.run(order)
+
+    async def declare(self, order: Order) -> Answer:
+        return await by_hand.declare(order)
+
+    async def dlq(self, order: Order) -> Answer:
+        return await by_hand.dlq(order)
+
     async def oncall(self, order: Order) -> Answer:
         return await duty.oncall(order)
 
@@ -373,6 +382,9 @@ COMMANDS: Mapping[str, Command] = {
     "ack": Command("I am on it: no more calls for ten minutes", Commands.ack),
     "resolve": Command("close an incident", Commands.resolve),
     "outcome": Command("report what happened: /outcome checkout-3 ran", Commands.outcome),
+    "run": Command("propose an action: /run checkout restart_workers", Commands.run),
+    "declare": Command("open an incident: /declare checkout what you see", Commands.declare),
+    "dlq": Command("what failed for good: /dlq replay 51", Commands.dlq),
     "oncall": Command("who is on call: /oncall override rudo until 18:00", Commands.oncall),
     "maintenance": Command("leave alone: /maintenance checkout until 2h why", Commands.maintenance),
     "pause": Command("nothing executes until /resume", Commands.pause),

@@ -11,7 +11,7 @@ from bot.order import Order, person_named
 from bot.ports import Answer
 from bot.until import HOW, NoInstant, until
 from bot.words import at, hm, listed
-from handlers import maintenance
+from handlers import maintenance, manual
 from handlers.charter import Charter, Person, Service
 from handlers.charter_duty import ONCALL
 from handlers.rota import turn, woken
@@ -116,7 +116,7 @@ async def declare(order: Order) -> Answer:
     service = charter.service(order.first)
     if service is None:
         return Answer(f"There is no service {order.first[:40]}. {DECLARE}")
-    if not may_run(order.person, service):
+    if not manual.may(order.person, service):
         return Answer(f"Only an admin, or who may approve something of {service.id}, declares that.")
     if order.rest.lower() == "off":
         return await _end(order, service)
@@ -125,11 +125,6 @@ async def declare(order: Order) -> Answer:
     except NoInstant as no:
         return Answer(str(no))
     return await _begin(order, service, until_ms, why)
-
-
-def may_run(person: Person, service: Service) -> bool:
-    """Whether *person* may say what happens to *service*: who may approve something of it, or an admin."""
-    return "admin" in person.roles or any(one.quorum.admits(person.roles) for one in service.actions)
 
 
 async def _begin(order: Order, service: Service, until_ms: int, why: str) -> Answer:

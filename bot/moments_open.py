@@ -6,7 +6,7 @@ from bot.fit import Line, may, must
 from bot.moments_after import not_recovered
 from bot.rings import entered
 from bot.scene import Scene
-from bot.words import about
+from bot.words import about, foreign
 from ledger import events as ev
 from ledger.events import ENGINEER
 from ledger.machine import Fact, Incident
@@ -59,6 +59,8 @@ def _why(scene: Scene) -> list[Line]:
     if first.actor.kind is ENGINEER:
         name = scene.name(first.actor.id)
         lines.append(must(f"Declared by {name} at {scene.hm(first.at_ms)}, not by policy."))
+        if scene.notes.said:
+            lines.append(may(2, *(f"“{foreign(scene.notes.said, most)}”" for most in (300, 120))))
     if back := scene.incident.every(ev.Reopened):
         lines.append(must(_came_back(scene, back)))
     return lines

@@ -1,6 +1,7 @@
 """Prints the card of an incident for one address: on whose clock, with which codes, after which past."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from bot.cards import render
@@ -22,9 +23,17 @@ class Codes(Protocol):
         """The code by which *recipient* names this option. Raises StoreDown."""
 
 
+type Words = Callable[[str], Awaitable[str]]
+
+
+async def unsaid(commitment: str) -> str:
+    """Nobody wrote anything."""
+    return ""
+
+
 class Press:
     """*now* is what policy measures of a service at present; *warning*, if any, stands on every card;
-    *models* is how many are asked.
+    *models* is how many are asked; *words* finds what a person wrote, by its commitment.
     """
 
     def __init__(
@@ -35,12 +44,14 @@ class Press:
         now: Callable[[str], Reading | None] = lambda _: None,
         warning: Callable[[], str] = lambda: "",
         models: int = 2,
+        words: Words = unsaid,
     ) -> None:
         self._codes = codes
         self._reopen_ms = reopen_ms
         self._now = now
         self._warning = warning
         self._models = models
+        self._words = words
 
     async def card(self, view: View, incident: Incident, charter: Charter, to: Address, now_ms: int) -> Card:
         return render(
@@ -49,7 +60,7 @@ class Press:
             Reader.of(charter, to.person),
             now_ms,
             approval_code=await self._issued(view.tenant, incident, to),
-            notes=self.notes(view, incident, now_ms),
+            notes=replace(self.notes(view, incident, now_ms), said=await self._words(incident.opened.words)),
         )
 
     def notes(self, view: View, incident: Incident, now_ms: int) -> Notes:

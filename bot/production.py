@@ -266,6 +266,7 @@ class _Program:
                 now=measured,
                 warning=lambda: durability_warning(room),
                 models=2 if self.settings.council else 0,
+                words=room.words,
             ),
             self.channels,
             self.clock,

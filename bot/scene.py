@@ -40,7 +40,7 @@ class Notes:
     *now* is what policy measures at present. *record* is how often a theory was right here before (`A`, `B`,
     `AB` for both together) and how often an action helped (its id): right, of. *runs* is how often an action
     ran in the last hour. *next_call* is who is called next, and when. *warning* stands on every card.
-    *models* is how many are asked.
+    *models* is how many are asked. *said* is what a person wrote who declared it; foreign.
     """
 
     policy: str = ""
@@ -51,6 +51,7 @@ class Notes:
     warning: str = ""
     reopen_ms: int = 600_000
     models: int = 2
+    said: str = ""
 
 
 NO_NOTES = Notes()

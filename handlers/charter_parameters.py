@@ -2,12 +2,13 @@
 
 * An enum names its choices, an integer its least and most, a text the pattern that all of it must match.
 * One that is `fixed` has the charter's value, and nobody changes it.
-* A value is visible text of at most 100 characters. Patterns that could keep the program busy are refused:
+* A value is visible text of at most 80 characters. Patterns that could keep the program busy are refused:
   no lookaround, no back reference, no repeated group, at most three open repetitions.
 """
 
 import re
 from collections.abc import Mapping
+from html import escape
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -16,9 +17,9 @@ from handlers.charter_kinds import NAME, Strict
 from ledger.chain import MAX_INT
 from ledger.events import Given
 
-MOST = 100
-SPOKEN = 160
-"""So long are all values of a request at most: whoever approves sees them whole."""
+MOST = 80
+SPOKEN = 90
+"""So long are all values of a request at most, as a card shows them: whoever approves sees them whole."""
 OPEN_REPEATS = 3
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})")
 _REFUSED = re.compile(r"\(\?(?!:)|\\[1-9]|\)[*+?{]")
@@ -132,7 +133,7 @@ def fill(parameters: tuple[Parameter, ...], given: Mapping[str, str]) -> tuple[G
     filled = tuple(
         Given(name=one.id, value=_value(one, given.get(one.id, one.default))) for one in parameters
     )
-    if len(spoken(filled)) > SPOKEN:
+    if len(escape(spoken(filled), quote=False).encode("utf-16-le")) > 2 * SPOKEN:
         raise BadParameter(f"All values together are longer than {SPOKEN} characters. Shorten them")
     return filled
 

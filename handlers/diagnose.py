@@ -1,6 +1,7 @@
 """Asks the council: one piece of work a lens, so that neither hears of the other nor waits for it.
 
-1. A round is due when the incident opens or reopens, becomes more severe, or shows a new type of exception.
+1. A round is due when the incident opens or reopens, becomes more severe, or shows a new type of exception;
+   never where a person asked for a run by hand: there is nothing to find out.
 2. Each lens gets one Diagnosed entry a round, also when its model failed: then `outcome` says how.
 3. Twelve seconds after the round began the entry is written, answer or not. What comes later is not heard.
 
@@ -14,6 +15,7 @@ from datetime import datetime
 from hashlib import sha256
 
 from handlers import council
+from handlers.manual import RUN
 from handlers.ports import Brief, Model, NoOpinion, Opinion, Outcome, PortError, Rulebook
 from handlers.reconciler import MOVED, Work, insist
 from handlers.sanitise import clean
@@ -68,7 +70,7 @@ class Diagnose:
         return [
             Work(f"{incident.id}:{len(asked)}:{lens}", asked[-1], incident.id, lens)
             for incident in view.open()
-            if charter.service(incident.service)
+            if charter.service(incident.service) and incident.opened.origin != RUN
             for asked in [council.rounds(incident)]
             for lens in council.waiting_for(incident, self._models)
         ]

@@ -89,8 +89,8 @@ def test_what_runs_is_bound_for_vendors_too():
 
 
 def test_more_values_than_a_person_can_read_are_refused():
-    long = tuple(Parameter(id=f"p{n}", kind="text", pattern="x+", default="x" * 90) for n in range(2))
-    with pytest.raises(BadParameter, match="longer than 160"):
+    long = tuple(Parameter(id=f"p{n}", kind="text", pattern="x+", default="x" * 60) for n in range(2))
+    with pytest.raises(BadParameter, match="longer than 90"):
         fill(long, {})
 
 
