@@ -107,6 +107,23 @@ def record(view: View, incident: Incident) -> dict[str, tuple[int, int]]:
 
 def _settled(incident: Incident) -> list[tuple[str, bool]]:
     """Who was right or wrong in *incident*: action ids, A, B, and AB where they named the same cause."""
+    return [*_helped(incident), *_right(incident)]
+
+
+def _helped(incident: Incident) -> list[tuple[str, bool]]:
+    """Each run whose effect policy has measured, and whether it helped."""
+    proofs = (ev.Verified, ev.NotRecovered)
+    found = []
+    for given, chosen in incident.every(ev.Authorized):
+        after = (fact for fact in incident.facts if fact.seq > given.seq)
+        then = next((f for f in after if isinstance(f.event, (*proofs, ev.Authorized))), None)
+        if then and isinstance(then.event, proofs):
+            found.append((chosen.action, isinstance(then.event, ev.Verified)))
+    return found
+
+
+def _right(incident: Incident) -> list[tuple[str, bool]]:
+    """Whose theory was right, by what the last run came to."""
     found = incident.authorization
     proof = incident.last(ev.Verified, ev.NotRecovered)
     if found is None or proof is None or proof.seq < found[0].seq:
@@ -117,4 +134,4 @@ def _settled(incident: Incident) -> list[tuple[str, bool]]:
         said["AB"] = next(iter(said.values()))
     judged = [(lens, helped) for lens, cause in said.items() if cause is chosen.cause]
     wrong = [(lens, False) for lens, cause in said.items() if helped and cause is not chosen.cause]
-    return [(chosen.action, helped), *judged, *wrong]
+    return [*judged, *wrong]

@@ -52,6 +52,18 @@ def test_who_was_right_here_before_is_counted_from_what_helped():
     }
 
 
+def test_each_run_of_an_incident_counts_for_its_action():
+    story = disagreed(RESTART_A, helped=False).asked(FALLBACK_B, verdict="DISSENT")
+    story.authorized(chosen=FALLBACK_B).started().executed().verified()
+    view = past(story, told())
+    assert record(view, view.incidents["checkout-2"]) == {
+        "restart_workers": (0, 1),
+        "fallback": (1, 1),
+        "A": (0, 1),
+        "B": (1, 1),
+    }
+
+
 def test_an_incident_is_no_witness_in_its_own_case():
     view = past(agreed_and_helped())
     assert record(view, view.incidents["checkout-1"]) == {}
