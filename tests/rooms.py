@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from bot.answer import Desk
+from bot.erasing import Gone
 from bot.errands import Errands, Post
 from bot.evidence import Evidence
 from bot.ports import Answer, Tap, Verb
@@ -190,8 +191,8 @@ async def nowhere(room: Room, person: Person, answer: Answer) -> bool:
 def evidence(post: Post = nowhere) -> Evidence:
     """What audits, reconciles, reviews and erases, for a front in memory."""
 
-    async def eraser(room: Room, subject: str) -> int:
-        return await erase(room.store, room.tenant, [subject])
+    async def eraser(room: Room, subject: str) -> Gone:
+        return Gone(await erase(room.store, room.tenant, [subject]))
 
     return Evidence.of(Errands(post), "bot.1", b"s" * 32, eraser)
 
@@ -202,9 +203,10 @@ async def tenant(
     *,
     adopted: bool = True,
     signer: bytes | None = None,
+    clock: ManualClock | None = None,
 ) -> Tenant:
     """The tenant of *rules*, or acme, on *store* (memory if none), its charter adopted. *signer* signs."""
-    clock, kept, known = ManualClock(NOON), store or MemoryStore(), rules or charter()
+    clock, kept, known = clock or ManualClock(NOON), store or MemoryStore(), rules or charter()
     name = known.tenant.id
     ledger = Ledger(name, kept, clock, random.Random(1), signer=signer)
     await ledger.sweep()
