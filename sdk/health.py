@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from . import histogram
+from . import advice, histogram
 from .cell import Closed
 from .minute import Minute, Sum
 from .wire import Gauge, gauge
@@ -75,6 +75,7 @@ def evaluate(present: Present, closed: Sequence[Closed], minute: Minute) -> Docu
             "components": components,
         },
         "alerts": _alerts(components, recent, before),
+        **advice.suggest(status, components),
         "adaptive_thresholds": None,
         "rate_of_change": [],
         "routes": _routes(minute),

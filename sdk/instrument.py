@@ -22,6 +22,7 @@ def instrument(
     redis_url: str | None = None,
     push_url: str | None = None,
     push_token: str | None = None,
+    metrics_path: str | None = None,
 ) -> Monitor:
     """Measure *app*, answer GET *health_path* and the actions of *recovery*; return the monitor.
 
@@ -34,8 +35,9 @@ def instrument(
     they do (default: where this process is one of several workers, through shared memory). With a *redis_url*
     they meet in the app's own Redis, those of all hosts. An app that nobody can reach pushes to the bot, at
     *push_url* (``https://<bot>/ingest/<tenant>/<service>``), with the *push_token* of this service.
+    Prometheus reads *metrics_path*, such as ``/metrics``, where one is given.
     """
-    window = Window(max_routes)
+    window = Window(max_routes, detailed=metrics_path is not None)
     monitor = Monitor(service, window, token)
     meeting = place(service, share, redis_url)
     if meeting is not None:
@@ -44,7 +46,7 @@ def instrument(
     if pushes is not None:
         monitor.push(pushes)
     own = recovery.endpoints if recovery is not None else {}
-    own[health_path] = monitor.answer
+    own.update(monitor.endpoints(health_path, metrics_path))
     if aio.is_aiohttp(app):
         monitor.app = aio.install(app, window, own)
     elif wsgi.is_wsgi(app):

@@ -42,6 +42,14 @@ class Sum:
         for kind, c in one.exceptions.items():
             self.exceptions[kind] = self.exceptions.get(kind, 0) + c
 
+    def copy(self) -> Sum:
+        """Return another with the same counts."""
+        other = Sum()
+        other.n, other.errors = self.n, self.errors
+        other.client_errors, other.aborted = self.client_errors, self.aborted
+        other.hist, other.exceptions = dict(self.hist), dict(self.exceptions)
+        return other
+
     def subtract(self, one: Packed) -> None:
         """Take out *one*, which has been counted in."""
         self._count(one, -1)
@@ -72,6 +80,13 @@ class Minute:
             if found is None:
                 found = self.routes[one.name] = Sum()
             found.add(one)
+
+    def copy(self) -> Minute:
+        """Return another of the same sums, for a reader on another thread."""
+        other = Minute()
+        other.total, other.streams = self.total.copy(), self.streams.copy()
+        other.routes = {name: one.copy() for name, one in self.routes.items()}
+        return other
 
     def drop(self, closed: Closed) -> None:
         """Take a second out that was counted in."""

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
-import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from urllib.parse import parse_qsl
 
 from . import health, wire
-from .asgi import App, Receive, Reply, Scope, Send, headers_of, refusal
+from .asgi import App, Receive, Reply, Scope, Send
 from .cell import Closed
-from .minute import Minute
+from .endpoints import View, endpoints
 from .push import Pusher
 from .sharing import Place, Sharing
 from .together import Word
+from .told import Told
 from .window import Window
 from .worker import Speaker, Worker
 
@@ -64,9 +62,7 @@ class Monitor:
 
     def health(self) -> health.Document:
         """Return the ``health/1`` document of this worker, for people and readers of fastapi-alertengine."""
-        closed = self._window.closed()
-        word = Word(self._present(), 0, {}, self._peak(closed), len(self._window.streams))
-        return _evaluate(word.present, word, closed, self._window.minute)
+        return self._own().health()
 
     def share(self, place: Callable[[str], Place]) -> None:
         """Tell the workers that meet in *place* what we count, and answer for all of them."""
@@ -92,12 +88,15 @@ class Monitor:
     def _word(self) -> Word:
         """Return what this worker has to say, from any thread."""
         kept, through = self._window.kept()
+        with self._window.lock:
+            totals = self._window.totals.copy()
         return Word(
             self._present(),
             through,
             {one.t: one for one in kept},
             self._peak(kept),
             len(self._window.streams),
+            totals,
         )
 
     def _present(self, slots: tuple[wire.Slot, ...] = ()) -> wire.Snapshot:
@@ -114,80 +113,41 @@ class Monitor:
     def _peak(self, closed: Sequence[Closed]) -> int:
         return max([one.peak for one in closed] + [self._window.peak])
 
-    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Be the ASGI endpoint of the health path."""
-        asked = self._asked(scope)
-        if isinstance(asked, Reply):
-            reply = asked
-        elif self._sharing is None:
-            reply = Reply(200, self._own(*asked))
-        else:
-            self._window.turn_when_due()
-            reply = Reply(200, await asyncio.wrap_future(self._sharing.answers.submit(self._whole, *asked)))
-        await reply.send(send, head=scope["method"] == "HEAD")
+    def endpoints(self, health_path: str, metrics_path: str | None = None) -> dict[str, App]:
+        """Return our GET endpoints by path."""
+        return endpoints(self._tell, self._token, health_path, metrics_path)
 
-    def _asked(self, scope: Scope) -> Reply | tuple[str, int]:
-        """Return the format and the *since* that are asked for, or why there is no answer."""
-        if scope["method"] not in {"GET", "HEAD"}:
-            return refusal(405, "ask with GET", allow="GET, HEAD")
-        if not self._is_entitled(headers_of(scope).get("authorization", "")):
-            return refusal(401, "this endpoint needs its bearer token", **{"www-authenticate": "Bearer"})
-        query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
-        since = query.get("since", "0")
-        if not (since.isascii() and since.isdigit() and len(since) <= 12):
-            return refusal(400, "since is not a whole epoch second")
-        kind = query.get("format", "health")
-        if kind not in {"health", "slots"}:
-            return refusal(400, "format is neither health nor slots")
-        return kind, int(since)
-
-    def _own(self, kind: str, since: int) -> bytes:
-        """Return what this worker answers alone."""
-        return wire.encode(self.snapshot(since)) if kind == "slots" else self._json(self.health())
-
-    def _whole(self, kind: str, since: int) -> bytes:
-        """Return what all workers answer. It blocks."""
+    async def _tell(self, view: View) -> Reply:
+        """Return a view of what this worker knows, or of what all do, which takes a thread."""
+        self._window.turn_when_due()
         sharing = self._sharing
         if sharing is None:
-            return self._own(kind, since)
+            return view(self._own())
+        return await asyncio.wrap_future(sharing.answers.submit(lambda: view(self._whole(sharing))))
+
+    def _own(self) -> Told:
+        """Return what this worker knows alone; where others count meanwhile, a copy."""
+        window = self._window
+        with window.lock:
+            closed, minute, totals = window.closed(), window.minute, window.totals
+            if window.threads:
+                minute, totals = minute.copy(), totals.copy()
+        peak, streams = self._peak(closed), len(window.streams)
+        return Told(self._present(), closed, minute, peak, streams, {"": totals}, self._notes())
+
+    def _whole(self, sharing: Sharing) -> Told:
+        """Return what all workers know. It blocks."""
         all = sharing.all()
-        told = all.snapshot(since if kind == "slots" else NEVER)
-        if kind == "slots":
-            return wire.encode(told)
-        word = Word(told, 0, {}, all.peak, all.streams)
-        document = _evaluate(told, word, all.closed(), all.minute)
-        return self._json({**document, "stale": bool(sharing.stale), "stale_reason": sharing.stale})
+        notes = {**self._notes(), "stale": bool(sharing.stale), "stale_reason": sharing.stale}
+        return Told(all.snapshot(NEVER), all.closed(), all.minute, all.peak, all.streams, all.totals, notes)
 
-    def _json(self, document: Mapping[str, object]) -> bytes:
+    def _notes(self) -> dict[str, object]:
         pushed = self._pusher
-        if pushed is not None:
-            document = {**document, "push": {"trouble": pushed.trouble, "lost_seconds": pushed.lost}}
-        return json.dumps(document).encode()
-
-    def _is_entitled(self, authorization: str) -> bool:
-        if self._token is None:
-            return True
-        return hmac.compare_digest(authorization.encode(), f"Bearer {self._token}".encode())
+        return {} if pushed is None else {"push": {"trouble": pushed.trouble, "lost_seconds": pushed.lost}}
 
     def _gauges(self) -> tuple[wire.Gauge, ...]:
         read = (_read(name, usage) for name, usage in self._usages.items())
         return tuple(gauge for gauge in read if gauge is not None)
-
-
-def _evaluate(now: wire.Snapshot, word: Word, closed: Sequence[Closed], minute: Minute) -> health.Document:
-    present = health.Present(
-        now.service,
-        now.now_ms,
-        now.inflight,
-        word.peak,
-        now.oldest_ms,
-        word.streams,
-        now.saturation,
-        now.faults,
-        now.workers,
-        now.workers_stale,
-    )
-    return health.evaluate(present, closed, minute)
 
 
 def _read(name: str, usage: Usage) -> wire.Gauge | None:

@@ -15,9 +15,11 @@ from dataclasses import dataclass, replace
 from . import wire
 from .cell import Closed
 from .minute import Minute
+from .totals import Totals
 
 STALE_S = 5
 KEEP_S = 60
+NOTHING = Totals()
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Word:
     seconds: Mapping[int, Closed]
     peak: int = 0
     streams: int = 0
+    totals: Totals = NOTHING
 
 
 class Together:
@@ -37,6 +40,7 @@ class Together:
     def __init__(self) -> None:
         self.minute = Minute()
         self.peak = self.streams = 0
+        self.totals: dict[str, Totals] = {}
         self._seconds: dict[tuple[str, int], Closed] = {}
         self._now = wire.Snapshot("", 0)
 
@@ -55,6 +59,7 @@ class Together:
         )
         self.peak = max((word.peak for word in fresh), default=0)
         self.streams = sum(word.streams for word in fresh)
+        self.totals = {name: word.totals for name, word in words.items() if word.through >= newest - STALE_S}
         self._now = _present([word.present for word in fresh], horizon, len(words) - len(fresh))
 
     def _count(self, found: Mapping[tuple[str, int], Closed]) -> None:

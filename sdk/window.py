@@ -16,6 +16,7 @@ from typing import Any
 from . import histogram
 from .cell import Cell, Closed
 from .minute import Minute
+from .totals import Totals
 from .wire import MAX_NAME, OTHER, UNMATCHED
 
 SECOND_NS = 1_000_000_000
@@ -29,7 +30,8 @@ class Window:
 
     *inflight* maps the monotonic ns of each request's start to its scope, oldest first; *streams* are open
     event streams; *peak* is the most requests in flight at once in the running second;
-    *minute* is what the ring adds up to; *woken* is called at each turn, where the cells may be touched.
+    *minute* is what the ring adds up to, *totals* what was ever counted (by route where *detailed*);
+    *woken* is called at each turn, where the cells may be touched.
     The cells belong to the thread of the event loop, or, where *threads* count, to whoever holds *lock*.
     """
 
@@ -49,6 +51,7 @@ class Window:
         "peak",
         "streams",
         "threads",
+        "totals",
         "turn_at",
         "woken",
     )
@@ -58,6 +61,8 @@ class Window:
         max_routes: int = 128,
         now: Callable[[], int] = time.perf_counter_ns,
         wall: Callable[[], int] = time.time_ns,
+        *,
+        detailed: bool = False,
     ) -> None:
         self._max_routes = max_routes
         self._now, self._wall = now, wall
@@ -67,6 +72,7 @@ class Window:
         self._lock = threading.Lock()
         self._ring: deque[Closed] = deque()
         self.minute = Minute()
+        self.totals = Totals(detailed=detailed)
         self.inflight: dict[int, MutableMapping[str, Any]] = {}
         self.streams: set[int] = set()
         self.peak = 0
@@ -111,6 +117,7 @@ class Window:
             closed = Closed(self._t, routes, dependencies, self.peak, streams)
             self._ring.append(closed)
             self.minute.add(closed)
+            self.totals.add(closed)
         self.peak = len(self.inflight)
         self._open()
 

@@ -14,6 +14,7 @@ from typing import Any
 from . import wire
 from .cell import Closed
 from .together import Word
+from .totals import read as read_totals
 
 Head = dict[str, Any]
 MOST_NAME = 128
@@ -27,6 +28,7 @@ def head(word: Word, index: Iterable[int], **more: object) -> bytes:
             "through": word.through,
             "peak": word.peak,
             "streams": word.streams,
+            "totals": word.totals.document(),
             "index": list(index),
             **more,
         },
@@ -78,7 +80,8 @@ def read_second(t: int, line: bytes | str) -> Closed:
 def word_of(found: Head, seconds: Mapping[int, Closed]) -> Word:
     """Return the word that begins with *found*; Malformed when its present is none."""
     present = wire.parse({**found, "slots": []})
-    return Word(present, found["through"], seconds, found["peak"], found["streams"])
+    totals = read_totals(found.get("totals", {}))
+    return Word(present, found["through"], seconds, found["peak"], found["streams"], totals)
 
 
 def split(seconds: Mapping[int, Closed], most: int) -> Sequence[Mapping[int, Closed]]:
