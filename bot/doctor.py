@@ -90,8 +90,7 @@ async def _charters(patient: Patient) -> Findings:
 
 
 def _secret_names(charter: Charter) -> list[str]:
-    tokens = [s.token_env for s in charter.services if s.token_env]
-    return sorted({*tokens, *(action.secret_env for s in charter.services for action in s.actions)})
+    return sorted({name for service in charter.services for name in service.secrets})
 
 
 async def _store(patient: Patient) -> Findings:
@@ -236,6 +235,8 @@ async def _health(patient: Patient) -> Findings:
 
 
 async def _answers(health: HttpHealth, charter: Charter, service: Service) -> Finding:
+    if service.push:
+        return Finding(True, f"{service.id} pushes to /ingest/{charter.tenant.id}/{service.id}: see /status.")
     try:
         polled = await health.poll(charter, service, 0, epoch_ms(WallClock().now()))
     except PortError as error:

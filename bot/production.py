@@ -41,6 +41,7 @@ from bot.outbox import Outbox
 from bot.pages import Invitations, Pages
 from bot.ports import Address, Answer, Channel, SendError
 from bot.press import Press
+from bot.pushes import PushDoor, RedisShelf
 from bot.reload import Reload
 from bot.room import House, Room
 from bot.seen import card_of
@@ -53,6 +54,7 @@ from bot.witnessed import Witnessed
 from bot.work import Tools, Work, tenant_work
 from handlers.adapters.anthropic import Claude
 from handlers.adapters.health import HttpHealth
+from handlers.adapters.pushed import Pushed
 from handlers.adapters.sink import HttpSink
 from handlers.adapters.webhook import HttpWebhook
 from handlers.adapters.witness import HttpWitness
@@ -227,10 +229,12 @@ class _Program:
     async def _assemble(self, stack: AsyncExitStack) -> None:
         health = HttpHealth(self.secrets)
         stack.push_async_callback(health.close)
+        shelf = RedisShelf(self.redis)
+        self.routes += PushDoor(self.house.rooms, self.secrets, shelf, self.clock).routes()
         tools = Tools(
             clock=self.clock,
             process=self.process,
-            health=health,
+            health=Pushed(shelf, health),
             models=self._models(),
             webhook=HttpWebhook(),
             secrets=self.secrets,

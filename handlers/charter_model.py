@@ -13,17 +13,22 @@ from pydantic import Field, field_validator, model_validator
 from detectors.policy import Policy
 from handlers.charter_action import Action
 from handlers.charter_duty import RULED, Price, Rota, Rule, Step, Window
-from handlers.charter_kinds import NAME, SERVICE, Address, MaybeAddress, Secret, Strict, Zone
+from handlers.charter_kinds import NAME, SERVICE, MaybeAddress, Secret, Strict, Zone
 from ledger.chain import canonical
 from ledger.events import Cause
 from ledger.terms import Quorum
 
 
 class Tenant(Strict):
+    """*github* names the secret with which GitHub signs what it tells of pushes and deploys."""
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"github"})
+
     id: str = Field(pattern=SERVICE)
     timezone: Zone = "UTC"
     language: Literal["en"] = "en"
     allow_networks: tuple[str, ...] = ()
+    github: Secret | None = None
 
     @field_validator("allow_networks")
     @classmethod
@@ -69,12 +74,30 @@ class Check(Strict):
 
 
 class Service(Strict):
+    """It is asked at its *health_url*; or it pushes, with the token that the secret *push* holds."""
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"push"})
+
     id: str = Field(pattern=SERVICE)
-    health_url: Address
+    health_url: MaybeAddress = ""
+    push: Secret | None = None
     token_env: Secret | None = None
     repository: str = ""
     checks: tuple[Check, ...] = ()
     actions: tuple[Action, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_asked_or_pushes(self) -> "Service":
+        if self.push and self.health_url:
+            raise ValueError("is both asked at health_url and pushes. Keep one of them")
+        if not (self.push or self.health_url):
+            raise ValueError(
+                'names neither health_url nor push. Write health_url = "https://host/health/alerts", or, for '
+                'an app that nobody can reach, push = "NAME_OF_THE_SECRET_WITH_ITS_TOKEN"'
+            )
+        if self.push and self.token_env:
+            raise ValueError("pushes: token_env is for health_url. Remove token_env; push names the token")
+        return self
 
     def action(self, name: str) -> Action | None:
         return next((action for action in self.actions if action.id == name), None)
@@ -95,7 +118,7 @@ class Service(Strict):
     @property
     def secrets(self) -> list[str]:
         """The names of all secrets that it needs."""
-        named = [self.token_env, *(action.secret_env for action in self.actions)]
+        named = [self.push, self.token_env, *(action.secret_env for action in self.actions)]
         return [name for name in named if name]
 
 
@@ -141,11 +164,12 @@ class Charter(Strict):
     @model_validator(mode="after")
     def _secrets_are_the_tenants_own(self) -> "Charter":
         prefix = prefix_of(self.tenant.id)
-        for service in self.services:
-            for name in service.secrets:
-                if not name.startswith(prefix):
-                    reason = f"services.{service.id}: the secret {name} is not this tenant's"
-                    raise ValueError(f"{reason}. Let its name start with {prefix}")
+        named = [("tenant.github", self.tenant.github)] if self.tenant.github else []
+        named += [(f"services.{service.id}", name) for service in self.services for name in service.secrets]
+        for key, name in named:
+            if not name.startswith(prefix):
+                reason = f"{key}: the secret {name} is not this tenant's"
+                raise ValueError(f"{reason}. Let its name start with {prefix}")
         return self
 
     def person(self, name: str) -> Person | None:

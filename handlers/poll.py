@@ -116,6 +116,9 @@ class Poller:
         """The outermost loop around one service: what goes wrong here must not end its watch."""
         try:
             return await self.look(charter, service)
+        except StoreDown as down:
+            log.warning("What %s pushed cannot be read: %s", service.id, down)
+            return False
         except Exception:
             log.exception("The look at %s failed.", service.id)
             return False

@@ -36,7 +36,7 @@ class Parcel:
     @property
     def oldest(self) -> int:
         """The first second that somebody may still ask this worker for."""
-        return self.word.through - KEEP_S
+        return self.word.through - KEEP_S + 1
 
 
 def pack(worker: str, number: int, word: Word, seconds: Mapping[int, Closed]) -> bytes:

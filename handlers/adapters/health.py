@@ -120,6 +120,11 @@ def _from_slots(answer: Mapping[str, object], cursor: int, now_ms: int) -> Polle
         snapshot = wire.parse(answer)
     except wire.Malformed as malformed:
         raise PortError(f"answered slots that are none: {malformed}") from None
+    return tick_of(snapshot, cursor, now_ms)
+
+
+def tick_of(snapshot: wire.Snapshot, cursor: int, now_ms: int) -> Polled:
+    """What ended after *cursor* by the app's own clock, and where that goes on."""
     newest = snapshot.now_ms // 1000 - 1
     oldest = max(cursor, newest - (wire.MAX_SLOTS if cursor else FIRST_SLOTS))
     if cursor > newest + 1:  # the app's clock was set back: begin again
