@@ -10,6 +10,7 @@ import base64
 import hmac
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
@@ -30,10 +31,20 @@ HOUR_MS = 3_600_000
 SUBJECT = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 HOW = "Send /erase PERSON, or /erase INCIDENT: what they typed leaves the vault. It takes two admins."
 REMAINS = "The server's file forgets them when it is next written anew (BGREWRITEAOF); old backups do not."
+ANEW = "The server writes its file anew, without them; old backups still have them."
 ONLY_ADMINS = "Only admins can have words erased, and it takes two of them."
 
-type Eraser = Callable[[Room, str], Awaitable[int]]
-"""Erases the words of a person or an incident and returns how many there were. Raises StoreDown."""
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """How many values were erased, and whether the server now writes its file *anew*, without them."""
+
+    count: int
+    anew: bool = False
+
+
+type Eraser = Callable[[Room, str], Awaitable[Gone]]
+"""Erases the words of a person or an incident. Raises StoreDown."""
 
 
 class Erasing:
@@ -86,20 +97,23 @@ class Erasing:
 
     async def _erased(self, order: Order, subject: str, asker: Person) -> Answer:
         try:
-            count = await self._eraser(order.room, subject)
+            gone = await self._eraser(order.room, subject)
         except StoreDown as down:
             command = f"python -m ledger erase --tenant {order.room.tenant} --by {order.person.id} {subject}"
             return Answer(f"Nothing was erased: {down} On the server this does it:\n{command}")
         act = order.said.act
 
         def decide(view: View, now: datetime) -> Event | Refusal:
-            reason = f"{count} values erased from the vault, asked by {asker.id}"
+            reason = f"{gone.count} values erased from the vault, asked by {asker.id}"
             return ev.Erased(decision="erase", reason=reason, subject=subject, asked_by=asker.id, act=act)
 
         made = await order.room.record(order.person, act, decide)
         if isinstance(made, Refusal):
-            return Answer(f"{count} values are gone, and the ledger does not say so yet: {made.why}")
-        return Answer(f"{count} values of {subject} left the vault. {REMAINS}\n#{made.seq} · {receipt(made)}")
+            return Answer(f"{gone.count} values are gone, and the ledger does not say so yet: {made.why}")
+        rest = ANEW if gone.anew else REMAINS
+        return Answer(
+            f"{gone.count} values of {subject} left the vault. {rest}\n#{made.seq} · {receipt(made)}"
+        )
 
 
 def _subject(order: Order) -> str:

@@ -103,6 +103,21 @@ class Books:
         except StoreDown:  # the connection may be of a server that has ended
             return await self._store.read("acme", 0, 10_000)
 
+    async def vault(self):
+        """What people typed, by commitment."""
+        flat = await commands(self._client)("HGETALL", "led:{acme}:vault")
+        return dict(zip(flat[::2], flat[1::2], strict=True)) if isinstance(flat, list) else flat
+
+    async def everything(self):
+        """Every value on the server, of whatever key, one after the other."""
+        call, reads = commands(self._client), {b"string": ("GET",), b"list": ("LRANGE", 0, -1)}
+        reads |= {b"hash": ("HGETALL",), b"set": ("SMEMBERS",), b"stream": ("XRANGE", "-", "+")}
+        found = []
+        for key in await call("KEYS", "*"):
+            word, *more = reads.get(await call("TYPE", key), ("ZRANGE", 0, -1))
+            found.append((key, await call(word, key, *more)))
+        return repr(found).encode()
+
     async def count(self):
         return Counter(entry.event for entry in await self.entries())
 

@@ -14,7 +14,7 @@ import pytest
 from bot.receipts import LETTERS, read
 from bot.sandbox.premises import free_port
 from ledger.chain import receipt_of
-from tests.stages import END_S, an_incident
+from tests.stages import END_S, a_scene, an_incident, the_books, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("evidence")]
 TOKEN = re.compile(r"token=([^\s\"&]+)")
@@ -110,6 +110,66 @@ async def test_files_do_not_go_to_a_group_nor_to_who_has_no_role_for_them():
         await tendai.sends("/audit export")
         await tendai.expects("role admin or auditor")
         assert (await books.count())["Exported"] == 0
+
+
+async def test_two_admins_erase_by_phone_what_one_of_them_typed_and_every_proof_still_holds():
+    words = "ask Chipo in 14 Samora Machel Avenue"
+    async with a_scene() as scene, the_books(scene) as books:
+        rudo, tendai = (scene.stage.world.phone(who).in_private for who in ("rudo", "tendai"))
+        await with_a_second_admin(scene, rudo)
+        await rudo.forgets().sends(f"/pause {words}")
+        await books.shows("Paused")
+        assert [value.partition(b":")[2] for value in (await books.vault()).values()] == [words.encode()]
+        await until(lambda: words.encode() in in_files(scene.stage.folder), "the words are on the disk", 1)
+        await rudo.forgets().sends("/erase rudo")
+        asked = await rudo.expects("once another admin (Tendai)")
+        code = asked.text.splitlines()[1]
+        await rudo.forgets().sends(code)
+        await rudo.expects("another admin must send the code. Nothing was erased")
+        assert len(await books.vault()) == 1
+        await tendai.forgets().sends(code)
+        (await tendai.expects("1 values of rudo left the vault")).says("writes its file anew, without them")
+        made = await books.shows("Erased")
+        assert (made.actor["id"], made.data["asked_by"], made.data["subject"]) == ("tendai", "rudo", "rudo")
+        assert await books.vault() == {}
+        await until(lambda: words.encode() not in in_files(scene.stage.folder), "the words leave the disk")
+        assert words.encode() not in await books.everything()
+        await rudo.forgets().sends("/audit verify")
+        await rudo.expects("✅ Intact")
+
+
+async def test_in_whatsapp_a_file_is_a_link_that_gives_it_once_its_page_was_pressed():
+    async with an_incident() as (scene, books), aiohttp.ClientSession() as web:
+        rudo = scene.stage.world.whatsapp("rudo")
+        await rudo.forgets().sends("audit csv checkout-1")
+        said = await rudo.expects("yours alone, for five minutes")
+        link = re.search(r"http://\S+", said.text)[0]
+        assert (await books.count())["Exported"] == 0
+        async with web.get(link) as answer:
+            assert "checkout-1" in await answer.text()
+        assert (await books.count())["Exported"] == 0
+        form = {"token": TOKEN.search(link)[1]}
+        async with web.post(link.partition("?")[0], data=form) as answer:
+            assert answer.headers["content-disposition"].endswith('checkout-1.csv"')
+            rows = list(csv.DictReader(StringIO(await answer.text(), newline="")))
+        assert {row["incident_id"] for row in rows} == {"checkout-1"}
+        made = await books.shows("Exported")
+        assert (made.actor["id"], made.data["what"], made.data["scope"]) == ("rudo", "csv", "checkout-1")
+        async with web.post(link.partition("?")[0], data={"token": form["token"][:-2] + "xx"}) as answer:
+            assert answer.status == 403
+
+
+async def with_a_second_admin(scene, rudo):
+    """Tendai becomes one, by a charter that Rudo adopts."""
+    file = scene.stage.folder / "charter.toml"
+    text = file.read_text()
+    file.write_text(text.replace('roles = ["oncall"]', 'roles = ["oncall", "admin"]'))
+    await rudo.taps("Adopt", 30)
+
+
+def in_files(folder):
+    """All that the server has on disk."""
+    return b"".join(path.read_bytes() for path in folder.rglob("*.aof") if path.is_file())
 
 
 def the_group(scene):
