@@ -28,6 +28,7 @@ from bot.channels.whatsapp_receiver import Missed, StatusReceiver, WhatsAppRecei
 from bot.channels.whatsapp_templates import variable
 from bot.commands import COMMANDS, Commands
 from bot.conversation import RedisConversations
+from bot.erasing import Gone
 from bot.errands import Errands
 from bot.evidence import Evidence
 from bot.ingress import Inbox, Receiver, TelegramDoor
@@ -104,13 +105,19 @@ class _Program:
     """The parts, and the order in which they begin and end."""
 
     def __init__(
-        self, settings: Settings, environment: Mapping[str, str], redis: Redis, store: RedisStore
+        self,
+        settings: Settings,
+        environment: Mapping[str, str],
+        redis: Redis,
+        store: RedisStore,
+        privacy: RedisStore,
     ) -> None:
         self.settings = settings
         self.clock = WallClock()
         self.process = f"{settings.dyno or 'bot'}.{secrets.token_hex(3)}"
         self.redis = redis
         self.store = store
+        self.privacy = privacy
         self.links = RedisLinks(redis)
         self.tokens = Tokens(settings.alert_secret, self.clock)
         self.outbox = Outbox(self.clock)
@@ -129,8 +136,9 @@ class _Program:
     async def build(
         cls, settings: Settings, environment: Mapping[str, str], stack: AsyncExitStack
     ) -> "_Program":
-        """Connect to the store, or start the embedded one."""
-        url = settings.redis_url or await _embedded(settings, stack)
+        """Connect to the store, or start the embedded one. There we may also be who erases for good."""
+        server = None if settings.redis_url else await _embedded(settings, stack)
+        url = server.url if server else settings.redis_url
         client = connect(url, tls_verify=settings.redis_tls_verify, connections=CONNECTIONS)
         store = RedisStore(
             client, declared=settings.durability_declared, archive=settings.data_dir / "archive"
@@ -138,7 +146,10 @@ class _Program:
         stack.push_async_callback(store.close)
         if not settings.redis_deploy_url:  # else the release has loaded it, and this user may not
             await store.load_functions()
-        return cls(settings, environment, commands(client), store)
+        privacy = RedisStore(connect(server.url_of("privacy"))) if server else store
+        if server:
+            stack.push_async_callback(privacy.close)
+        return cls(settings, environment, commands(client), store, privacy)
 
     async def start(self, stack: AsyncExitStack) -> Started:
         building = Building(
@@ -151,7 +162,7 @@ class _Program:
         stack.push_async_callback(errands.close)
         passes = Passes(self.settings.alert_secret, self.clock)
         ways = Ways(passes, base) if base else None
-        evidence = Evidence.of(errands, self.process, self.settings.alert_secret, _erase, ways)
+        evidence = Evidence.of(errands, self.process, self.settings.alert_secret, self._erase, ways)
         desk = Desk(
             self.house.rooms, self.process, self._post, evidence.auditing.incident, card_of(self.shown)
         )
@@ -415,6 +426,10 @@ class _Program:
                 return True
         return False
 
+    async def _erase(self, room: Room, subject: str) -> Gone:
+        count = await erase(room.store, room.tenant, [subject])
+        return Gone(count, await self.privacy.write_anew())
+
     async def _said(self, channel: Channel, tenant: str, to: Address, answer: Answer) -> bool:
         try:
             await self.outbox.say(channel, tenant, to, answer)
@@ -466,12 +481,8 @@ def durability_warning(room: Room) -> str:
     return "" if kept is Durability.DURABLE else kept.sentence
 
 
-async def _erase(room: Room, subject: str) -> int:
-    return await erase(room.store, room.tenant, [subject])
-
-
-async def _embedded(settings: Settings, stack: AsyncExitStack) -> str:
+async def _embedded(settings: Settings, stack: AsyncExitStack) -> EmbeddedValkey:
     server = EmbeddedValkey(settings.data_dir)
     await server.start()
     stack.push_async_callback(server.stop)
-    return server.url
+    return server
