@@ -8,7 +8,7 @@
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -28,6 +28,7 @@ from detectors.verdict import (
     worse,
 )
 from detectors.window import Missed, Tick
+from handlers.changes import Change, Changes, candidates
 from handlers.council import SEES
 from handlers.ports import Rulebook
 from handlers.readings import reading_of
@@ -68,6 +69,7 @@ class Detect:
 
     ledger: Ledger
     rulebook: Rulebook
+    changes: Changes = field(default_factory=Changes)
     seen: dict[str, Seen] = field(default_factory=dict)
     dirty: set[str] = field(default_factory=set)
     turned: bool = False
@@ -82,7 +84,7 @@ class Detect:
         return found is None or found.missed == 0
 
     def deploy(self, tenant: str, service: str) -> str:
-        return ""
+        return self.changes.live(self._repository(service))
 
     def cursor(self, service: str) -> int:
         found = self.seen.get(service)
@@ -107,8 +109,9 @@ class Detect:
             await self._say(network_back(self._reading_of_network()))
         reading = reading_of(service, verdict, self.deploy(self.ledger.tenant, service))
         if self._is_news(detect(service, verdict, reading, (), policy)):
-            found = tuple(_suspect(one) for one in suspects(state, verdict)) if verdict.alarms else ()
-            await self._say(detect(service, verdict, reading, found, policy))
+            await self._say(
+                detect(service, verdict, reading, self._suspects(service, state, verdict), policy)
+            )
 
     async def restore(self, states: States) -> None:
         """Take up the states of the process before. A state that cannot be read starts fresh."""
@@ -133,6 +136,19 @@ class Detect:
     def forget_all_but(self, services: Collection[str]) -> None:
         """The charter names these services now; what others did counts no more."""
         self.seen = {name: seen for name, seen in self.seen.items() if name in services}
+
+    def _suspects(self, service: str, state: ServiceState, verdict: Verdict) -> tuple[Suspect, ...]:
+        """What shifted since the worst alarm began, and what was changed before it."""
+        if not verdict.alarms:
+            return ()
+        since_ms = verdict.alarms[0].since_ms
+        near = self.changes.before(self._repository(service), since_ms)
+        return tuple(_suspect(one, near) for one in suspects(state, verdict, candidates(near, since_ms)))
+
+    def _repository(self, service: str) -> str:
+        charter = self.rulebook.charter(self.ledger.view)
+        found = charter.service(service) if charter else None
+        return found.repository if found else ""
 
     async def _say(self, decide: Decide) -> None:
         """Append, if there is anything to say."""
@@ -254,11 +270,13 @@ def _reopened(before: Incident, reading: Reading, found: tuple[Suspect, ...]) ->
     )
 
 
-def _suspect(one: Ranked) -> Suspect:
+def _suspect(one: Ranked, near: Iterable[Change]) -> Suspect:
+    commits = {change.sha[:12]: change.at_ms for change in near} if one.kind == "commit" else {}
     return Suspect(
         id=one.id,
         kind=one.kind,
         name=clean(one.component),
         text=clean(one.text),
         lens=SEES.get(one.kind, "AB"),
+        since_ms=commits.get(one.component, 0),
     )
