@@ -116,6 +116,7 @@ USERS = (
         f"{_GREET} +config|get +function|load +function|list +acl|dryrun",
     ),
 )
+DEFAULT = "default off ~* &* +@all"
 OWNER = User("owner", "whoever has the folder of an embedded server", "~* &* +@all")
 
 
@@ -125,10 +126,14 @@ def commands(server: Server, password: str = PLACE) -> list[str]:
 
 
 def file(server: Server, passwords: Mapping[str, str]) -> str:
-    """The ACL file of a server of ours alone: only who is in *passwords* may enter, and `default` may not."""
+    """The ACL file of a server of ours alone: only who is in *passwords* may enter, and `default` may not.
+
+    `default` keeps its rights, for a server that starts again reads its log as that user: without them, Redis
+    and many a Valkey pass over each batch, in silence (https://github.com/valkey-io/valkey/issues/3983).
+    """
     known = [user for user in (*USERS, OWNER) if user.name in passwords]
     rows = [f"user {user.rules(server, digest(passwords[user.name]))}" for user in known]
-    return "\n".join(["user default off", *rows, ""])
+    return "\n".join([f"user {DEFAULT}", *rows, ""])
 
 
 def digest(password: str) -> str:

