@@ -59,6 +59,7 @@ from handlers.adapters.pushed import Pushed
 from handlers.adapters.sink import HttpSink
 from handlers.adapters.webhook import HttpWebhook
 from handlers.adapters.witness import HttpWitness
+from handlers.calls import Vendors
 from handlers.charter import Person
 from handlers.checked import Alarm
 from handlers.detect import Detect
@@ -258,6 +259,7 @@ class _Program:
             witnessed=self._witnessed,
             offset=against_redis(self.redis, self.settings.redis_url, self.clock),
             alarm=self._alarm,
+            vendors=Vendors(self.settings.github_api_base, self.settings.heroku_api_base),
         )
         for room in self.house.rooms.values():
             lease = Lease(self.redis, self.clock, room.tenant, self.process)

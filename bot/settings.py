@@ -80,6 +80,7 @@ class Settings:
     council: Council | None = None
     github_token: str = ""
     github_api_base: str = "https://api.github.com"
+    heroku_api_base: str = "https://api.heroku.com"
     loop_interval_s: float = 5.0
     policy: Mapping[str, str] = field(default_factory=dict)
     dyno: str = ""
@@ -90,7 +91,8 @@ NAMES = frozenset(
     {
         "ALERTENGINE_BASE_URL", "ALERT_SECRET", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "CHARTER",
         "COUNCIL_ENABLED", "COUNCIL_MODEL_A", "COUNCIL_MODEL_B", "DATA_DIR", "DYNO", "GITHUB_API_BASE",
-        "GITHUB_TOKEN", "HOST", "LEDGER_DURABILITY", "LEDGER_KEY", "LEDGER_SINK_URL", "LEDGER_WITNESS_KEY",
+        "GITHUB_TOKEN", "HEROKU_API_BASE", "HOST",
+        "LEDGER_DURABILITY", "LEDGER_KEY", "LEDGER_SINK_URL", "LEDGER_WITNESS_KEY",
         "LEDGER_WITNESS_URL", "LOOP_INTERVAL_S", "PORT", "PUBLIC_BASE_URL", "REDIS_DEPLOY_URL",
         "REDIS_TLS_URL", "REDIS_TLS_VERIFY", "REDIS_URL", "SENT_API_KEY", "SENT_PHONE_ID", "SLACK_BOT_TOKEN",
         "SLACK_SIGNING_SECRET", "TELEGRAM_API_BASE", "TELEGRAM_BOT_TOKEN", "TELEGRAM_WEBHOOK_SECRET",
@@ -187,6 +189,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         council=_council(reader),
         github_token=reader.text("GITHUB_TOKEN"),
         github_api_base=reader.address("GITHUB_API_BASE", "https://api.github.com"),
+        heroku_api_base=reader.address("HEROKU_API_BASE", "https://api.heroku.com"),
         loop_interval_s=reader.number("LOOP_INTERVAL_S", 5, 0.2, 300),
         policy=_policy(environment),
         dyno=reader.text("DYNO"),

@@ -14,6 +14,7 @@ from bot.outbox import Outbox
 from bot.room import Room
 from bot.state import RedisStates
 from bot.witnessed import Witnessed
+from handlers.calls import REAL, Vendors
 from handlers.checked import Alarm, Checking
 from handlers.detect import Detect
 from handlers.diagnose import Diagnose
@@ -49,6 +50,7 @@ class Tools:
     witnessed: Callable[[Room], Witnessed | None] = lambda room: None
     """Who has the checkpoints of a room cosigned, where there is a witness."""
     offset: Offset = nobody
+    vendors: Vendors = REAL
     alarm: Callable[[Room], Alarm] = lambda room: silence
     """How the people of a room are told, at once, what no card is about."""
 
@@ -99,7 +101,9 @@ def tenant_work(room: Room, tools: Tools, detect: Detect, notify: Notify, lease:
         Validate(ledger, rules, detect),
         Expire(ledger),
         Escalate(ledger, rules),
-        Executor(ledger, rules, detect, tools.secrets, tools.webhook, tools.clock, tools.process),
+        Executor(
+            ledger, rules, detect, tools.secrets, tools.webhook, tools.clock, tools.process, tools.vendors
+        ),
         Verifier(ledger, rules, detect),
         Watching(ledger, rules, poller, tools.process, tools.offset),
         Checking(ledger, rules, room.store, tools.process, tools.alarm(room)),

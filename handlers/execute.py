@@ -15,20 +15,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from handlers.calls import REAL, Vendors, call, key_of
 from handlers.charter import Action
 from handlers.outcome import Ran, Tried, cut_off, not_sent, outcome, tried
-from handlers.ports import Call, PortError, Rulebook, Secrets, Watch, Webhook
+from handlers.ports import PortError, Rulebook, Secrets, Watch, Webhook
 from handlers.preconditions import LAPSE_MS, Case, Objection, Seen, objection
 from handlers.receipts import Asked
 from handlers.reconciler import MOVED, Work, insist
 from ledger import events as ev
-from ledger.chain import Entry, canonical
+from ledger.chain import Entry
 from ledger.clock import Clock
 from ledger.events import Actor, Event
 from ledger.ledger import Decide, Ledger, Refusal
 from ledger.machine import Fact, Incident, Stage
 from ledger.view import View, epoch_ms
-from sdk import receipt, signature
+from sdk import receipt
 
 TRY_MS = 10_000
 UNTIL_MS = 12_000
@@ -37,7 +38,10 @@ REPORTABLE = frozenset({Stage.UNKNOWN, Stage.WEBHOOK_FAILED})
 
 
 class Executor:
-    """Runs what was authorized. *process* names this process, and no other and no earlier one."""
+    """Runs what was authorized. *process* names this process, and no other and no earlier one.
+
+    *vendors* are the addresses for actions that need no endpoint.
+    """
 
     name = "execute"
 
@@ -50,7 +54,9 @@ class Executor:
         webhook: Webhook,
         clock: Clock,
         process: str,
+        vendors: Vendors = REAL,
     ) -> None:
+        self._vendors = vendors
         self._ledger = ledger
         self._rulebook = rulebook
         self._watch = watch
@@ -213,7 +219,8 @@ class Executor:
             return not_sent(attempt, "Nothing was sent: it took too long to begin.")
         asked = Asked(action.id, case.fact.hash, receipt.key(key))
         try:
-            return tried(attempt, asked, await self._webhook.post(_call(case, action, key, attempt, now_ms)))
+            sent = call(case, action, key, attempt, now_ms, self._vendors)
+            return tried(attempt, asked, await self._webhook.post(sent))
         except PortError as error:
             return tried(attempt, asked, error)
 
@@ -230,14 +237,7 @@ class Executor:
         return True
 
     def _key(self, action: Action) -> bytes | None:
-        """The HMAC key of *action*'s webhook, or None where its secret is not set or broken."""
-        secret = self._secrets.get(action.secret_env)
-        try:
-            return signature.key_of(secret.decode()) if secret else None
-        except UnicodeDecodeError:
-            return secret
-        except ValueError:
-            return None
+        return key_of(action, self._secrets.get(action.secret_env))
 
     def _now_ms(self) -> int:
         return epoch_ms(self._clock.now())
@@ -277,32 +277,3 @@ def _ending(case: Case, last: Tried, event: Event) -> Decide:
         return event
 
     return decide
-
-
-def _call(case: Case, action: Action, key: bytes, attempt: int, now_ms: int) -> Call:
-    """The request. Its body and key are the same at each try, so that a receiver can tell that it is one."""
-    fact, voters = case.fact, case.authorized.voters or (case.fact.actor.id,)
-    body: dict[str, object] = {
-        "tenant": case.view.tenant,
-        "incident": case.incident.id,
-        "service": case.incident.service,
-        "action": action.id,
-        "cause": case.authorized.cause.value,
-        "authorization": {"seq": fact.seq, "hash": fact.hash},
-        "approved_by": list(voters),
-        "approved_at_ms": fact.at_ms,
-    }
-    if case.given:
-        body["parameters"] = {one.name: one.value for one in case.given}
-    if action.change_ref:
-        body["change_ref"] = action.change_ref
-    return Call(
-        url=action.webhook,
-        body=canonical(body),
-        secret=key,
-        message_id=f"cs_{fact.hash[:32]}",
-        timestamp=now_ms // 1000,
-        idempotency_key=fact.hash,
-        allow_networks=case.charter.tenant.allow_networks if case.charter else (),
-        headers={"countersign-attempt": str(attempt)},
-    )

@@ -112,6 +112,9 @@ class Call:
     allow_networks: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
+    method: str = "POST"
+    bearer: bool = False
+    """Whether the secret is a token that is sent, rather than a key that signs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ secret_env = "ACME_CHECKOUT_RECOVERY"
 approve = "1 oncall"
 causes = ["database"]
 idempotent = true
+cooldown = "0s"
 """
 
 NUMBERS = Numbers(

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bot.sandbox.chats import User
+from bot.sandbox.deploys import APP, REPOSITORY, WORKFLOW, Deploys
 from bot.sandbox.load import Load
 from bot.sandbox.loopback import HOST
 from bot.sandbox.models import Models
@@ -45,7 +46,9 @@ PRODUCTION = (
 )
 MADE = ("ALERT_SECRET", "LEDGER_KEY", "TELEGRAM_WEBHOOK_SECRET", "TWILIO_AUTH_TOKEN", "ANTHROPIC_API_KEY")
 HEALTH, RECOVERY = "ACME_CHECKOUT_HEALTH", "ACME_CHECKOUT_RECOVERY"
-OURS = (HEALTH, RECOVERY, "SANDBOX_OPS", "SANDBOX_PAGE")
+GITHUB_TOKEN, HEROKU_TOKEN = "ACME_GITHUB", "ACME_HEROKU"
+TENANTS = (HEALTH, RECOVERY, GITHUB_TOKEN, HEROKU_TOKEN)
+OURS = (*TENANTS, "SANDBOX_OPS", "SANDBOX_PAGE")
 
 
 class NotHere(Exception):
@@ -96,6 +99,7 @@ class World:
             ),
         )
         self.load = Load(self.shop.url, rate)
+        self.deploys = Deploys(self.keys[GITHUB_TOKEN], self.keys[HEROKU_TOKEN])
         self.port = free_port()
         self._with_shop = shop
         self._people()
@@ -121,6 +125,7 @@ class World:
         await self.telegram.start()
         await self.twilio.start()
         await self.models.start()
+        await self.deploys.start()
         if self._with_shop:
             await self.shop.start()
             self.load.start()
@@ -129,7 +134,7 @@ class World:
     async def close(self) -> None:
         await self.load.close()
         await self.shop.close()
-        for server in (self.telegram, self.twilio, self.models):
+        for server in (self.telegram, self.twilio, self.models, self.deploys):
             await server.close()
 
     async def __aenter__(self) -> Self:
@@ -160,7 +165,8 @@ class World:
             "COUNCIL_MODEL_A": MODEL_A,
             "COUNCIL_MODEL_B": MODEL_B,
         }
-        env |= {name: self.keys[name] for name in ("ALERT_SECRET", "LEDGER_KEY", *OURS[:2])}
+        env |= {name: self.keys[name] for name in ("ALERT_SECRET", "LEDGER_KEY", *TENANTS)}
+        env |= {"GITHUB_API_BASE": self.deploys.github_url, "HEROKU_API_BASE": self.deploys.heroku_url}
         return env | self._telegram_env() | self._twilio_env() | self._models_env()
 
     def _telegram_env(self) -> dict[str, str]:
@@ -198,8 +204,11 @@ class World:
         telegram: Mapping[str, int] | None = None,
         chats: tuple[int, ...] = (GROUP,),
         policy: Mapping[str, Any] | None = None,
+        vendors: bool = False,
     ) -> str:
-        """The charter of acme, whose checkout this is. *telegram* are the linked ids by person."""
+        """The charter of acme, whose checkout this is. *telegram* are the linked ids by person; *vendors*
+        adds a roll back at GitHub and a restart at Heroku.
+        """
         ids = {"rudo": RUDO, "tendai": TENDAI} if telegram is None else telegram
         action = {"approve": approve, "risk": risk, "cooldown": cooldown, "expires": expires}
         parts = [
@@ -246,9 +255,26 @@ class World:
                 idempotent=idempotent,
                 **action,
             ),
+            *(_at_vendors(action) if vendors else []),
             *([_table("policy", **policy)] if policy else []),
         ]
         return "\n".join(parts)
+
+
+def _at_vendors(action: Mapping[str, Any]) -> list[str]:
+    return [
+        _table(
+            "[services.actions]",
+            id="roll_back",
+            title="Roll checkout back",
+            secret_env=GITHUB_TOKEN,
+            **action,
+        ),
+        _table("services.actions.github", repository=REPOSITORY, workflow=WORKFLOW, branch="main"),
+        _table("[services.actions.parameters]", id="steps", kind="integer", least=1, most=3),
+        _table("[services.actions]", id="bounce", title="Restart web.1", secret_env=HEROKU_TOKEN, **action),
+        _table("services.actions.heroku", app=APP, dyno="web.1"),
+    ]
 
 
 def _person(who: str, roles: list[str], ids: Mapping[str, int]) -> str:

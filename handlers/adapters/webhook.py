@@ -1,6 +1,7 @@
-"""The HTTP client of recovery webhooks: one signed POST, one answer, nothing kept.
+"""The HTTP client of actions: one request, one answer, nothing kept.
 
-* Signed as Standard Webhooks (standardwebhooks.com), with the `Idempotency-Key` that the call names.
+* A webhook's is signed as Standard Webhooks (standardwebhooks.com), a vendor's carries a token; both have the
+  `Idempotency-Key` that the call names.
 * Each call has a connection of its own, to addresses that were judged (addresses.py). No redirects, no
   cookies, no proxy, nothing decompressed.
 * Ten seconds for all of it, half of that to connect. Of an answer 64 KiB are read; its status counts, even
@@ -62,7 +63,9 @@ class HttpWebhook:
         loop = asyncio.get_running_loop()
         began = loop.time()
         async with asyncio.timeout_at(began + self._try_s):
-            response = await session.post(url, data=call.body, headers=_headers(call), allow_redirects=False)
+            response = await session.request(
+                call.method, url, data=call.body or None, headers=_headers(call), allow_redirects=False
+            )
         try:
             body = await _body(response, began + self._try_s)
         finally:
@@ -85,12 +88,17 @@ async def _body(response: aiohttp.ClientResponse, until: float) -> bytes:
 
 
 def _headers(call: Call) -> dict[str, str]:
-    return {
+    sent = {
         **call.headers,
         "content-type": call.content_type,
         "accept-encoding": "identity",
         "user-agent": "Countersign",
         "idempotency-key": call.idempotency_key,
+    }
+    if call.bearer:
+        return {**sent, "authorization": f"Bearer {call.secret.decode()}"}
+    return {
+        **sent,
         "webhook-id": call.message_id,
         "webhook-timestamp": str(call.timestamp),
         "webhook-signature": signature.sign(call.secret, call.message_id, call.timestamp, call.body),

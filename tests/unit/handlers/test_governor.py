@@ -8,9 +8,11 @@ from handlers.charter import parse
 from handlers.governor import HOUR_MS, ran, too_fast
 from ledger import events as ev
 from ledger.view import Run, View
-from tests.execution_room import CHARTER, Room
+from tests.execution_room import CHARTER as RESTLESS
+from tests.execution_room import Room
 
 MINUTE = 60_000
+CHARTER = RESTLESS.replace('cooldown = "0s"\n', "")
 NOW = 100 * HOUR_MS
 
 
