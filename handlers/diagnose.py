@@ -83,7 +83,7 @@ class Diagnose:
             return
         asked, model = council.rounds(incident), self._models[work.detail]
         heard = await self._ask(model, brief, asked[-1] + council.DEADLINE_MS)
-        said = _diagnosed(heard, brief, model.name, len(asked))
+        said = _diagnosed(heard, brief, model, len(asked))
 
         def decide(view: View, now: datetime) -> Event | Refusal:
             present = view.incidents[said.incident_id]
@@ -123,16 +123,17 @@ class Diagnose:
             bell.cancel()
 
 
-def _diagnosed(heard: Heard, brief: Brief, model: str, number: int) -> ev.Diagnosed:
+def _diagnosed(heard: Heard, brief: Brief, model: Model, number: int) -> ev.Diagnosed:
     said = ev.Diagnosed(
         incident_id=brief.incident,
         decision="no theory",
-        reason=f"{model} {SAID.get(heard.outcome, '')}",
+        reason=f"{model.name} {SAID.get(heard.outcome, '')}",
         lens=brief.lens,
         round=number,
         outcome=heard.outcome,
-        model=model,
+        model=model.name,
         took_ms=heard.took_ms,
+        prompt_digest=model.prompt_digest(brief),
         evidence_digest=sha256(canonical([dict(piece) for piece in brief.evidence])).hexdigest(),
     )
     if heard.opinion is None:
@@ -149,6 +150,5 @@ def _diagnosed(heard: Heard, brief: Brief, model: str, number: int) -> ev.Diagno
             "evidence": opinion.evidence,
             "check": opinion.check,
             "why": why,
-            "prompt_digest": opinion.prompt_digest,
         }
     )

@@ -89,11 +89,13 @@ class Opinion:
     why: str
     model: str
     took_ms: int
-    prompt_digest: str
 
 
 class Model(Protocol):
     name: str
+
+    def prompt_digest(self, brief: Brief) -> str:
+        """SHA-256 of all that is sent to ask about *brief*: known whether or not an answer comes."""
 
     async def ask(self, brief: Brief) -> Opinion:
         """What this model thinks. Raises NoOpinion; it may hang, the caller has the deadline."""

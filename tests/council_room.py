@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from hashlib import sha256
 
 from detectors.policy import Policy
 from handlers.charter import Charter, parse
@@ -138,7 +139,6 @@ def opinion(cause: Cause = Cause.DATABASE, percent: int = 87, why: str = "The po
         why=why,
         model="m",
         took_ms=900,
-        prompt_digest="d" * 64,
     )
 
 
@@ -149,6 +149,9 @@ class Scripted:
         self.name = name
         self.asked: list[Brief] = []
         self._says = says
+
+    def prompt_digest(self, brief: Brief) -> str:
+        return sha256(f"{self.name} {brief}".encode()).hexdigest()
 
     async def ask(self, brief: Brief) -> Opinion:
         self.asked.append(brief)

@@ -121,16 +121,14 @@ class Claude:
         if self._client is None:
             raise NoOpinion(Outcome.NO_KEY, "ANTHROPIC_API_KEY is not set")
         started = asyncio.get_running_loop().time()
+        text = _text(await self._answer(self._client, *prompt(brief)))
+        took_ms = round((asyncio.get_running_loop().time() - started) * 1000)
+        return _opinion(text, brief, model=self.name, took_ms=took_ms)
+
+    def prompt_digest(self, brief: Brief) -> str:
         system, turn, schema = prompt(brief)
-        text = _text(await self._answer(self._client, system, turn, schema))
-        digest = canonical({"model": self.name, "system": system, "turn": turn, "schema": schema})
-        return _opinion(
-            text,
-            brief,
-            model=self.name,
-            took_ms=round((asyncio.get_running_loop().time() - started) * 1000),
-            prompt_digest=sha256(digest).hexdigest(),
-        )
+        sent = {"model": self.name, "system": system, "turn": turn, "schema": schema}
+        return sha256(canonical(sent)).hexdigest()
 
     async def close(self) -> None:
         if self._client is not None:
@@ -195,7 +193,7 @@ def _text(raw: bytes) -> str:
     return "".join(block.text for block in message.content if block.type == "text")
 
 
-def _opinion(text: str, brief: Brief, *, model: str, took_ms: int, prompt_digest: str) -> Opinion:
+def _opinion(text: str, brief: Brief, *, model: str, took_ms: int) -> Opinion:
     try:
         said = Answer.model_validate_json(text)
     except ValidationError as error:
@@ -209,7 +207,6 @@ def _opinion(text: str, brief: Brief, *, model: str, took_ms: int, prompt_digest
         why=clean(said.why, WHY),
         model=model,
         took_ms=took_ms,
-        prompt_digest=prompt_digest,
     )
     if not council.fits(opinion, brief):
         raise NoOpinion(Outcome.MALFORMED, "it names what it was not shown")

@@ -15,6 +15,7 @@ from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -339,6 +340,9 @@ class Mind:
 
     def __init__(self, name: str, world: "World") -> None:
         self.name, self.world = name, world
+
+    def prompt_digest(self, brief: Brief) -> str:
+        return sha256(f"{self.name} {brief}".encode()).hexdigest()
 
     async def ask(self, brief: Brief) -> Opinion:
         chance = self.world.chance

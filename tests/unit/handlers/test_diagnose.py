@@ -52,6 +52,7 @@ async def test_with_both_hanging_each_is_entered_as_late_after_twelve_seconds():
     await room.run(12)
     assert room.outcomes() == {"A": "timeout", "B": "timeout"}
     assert room.incident.diagnoses()["A"].took_ms == 12_000
+    assert len(room.incident.diagnoses()["A"].prompt_digest) == 64
     assert room.incident.diagnoses()["A"].reason == "haiku gave no answer in time"
 
 
