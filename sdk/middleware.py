@@ -29,6 +29,7 @@ MAX_KNOWN = 1024
 NO_START: Message = {"status": 0}
 LAST = frozenset({"http.response.body", "http.response.pathsend"})
 FAILURE = "countersign.failure"
+NOWHERE = Cell("")
 
 
 def install(app: Any, window: Window, own: Mapping[str, App]) -> Any:
@@ -47,35 +48,46 @@ async def _failed(e: Exception, scope: Scope) -> None:
 def meter(app: App, window: Window, own: Mapping[str, App]) -> App:  # noqa: C901 - the hot path
     """Return *app*, measured into *window*; *own* are endpoints that are answered here, by exact path."""
     inflight, streams = window.inflight, window.streams
-    known: dict[object, Cell] = {}
+    known: dict[int, dict[object, Cell]] = {}
     held: list[object] = []
 
-    def learn(key: object, scope: Scope, status: int, route: object) -> Cell:
+    def learn(route: object, key: object, scope: Scope, status: int) -> Cell:
         """Return the cell of a request whose route has not been seen, and remember it."""
-        if len(known) >= MAX_KNOWN:
+        if len(held) >= MAX_KNOWN:
             known.clear()
             held.clear()
         held.append(route)  # so that its id is not given to another route while we know it
-        cell = known[key] = window.cell(routes.name(scope, status))
+        cell = known.setdefault(id(route), {})[key] = window.cell(routes.name(scope, status))
         return cell
 
-    def end(begun: int, status: int) -> Cell:
-        """Count a request that has just ended; return where."""
+    def end(begun: int, status: int) -> Cell:  # noqa: C901 - as above
+        """Count a request that has just ended, unless it was a stream; return where."""
         ended = perf_counter_ns()
-        scope = inflight.pop(begun)
+        scope = inflight.pop(begun, None)
+        if scope is None:
+            streams.discard(begun)
+            return NOWHERE
         if ended >= window.turn_at:
             window.turn()
-        fastapi = scope.get("fastapi")
-        route = None if fastapi is None else fastapi.get("effective_route_context")
-        if route is None:
-            route = scope.get("route") or scope.get("endpoint") or scope.get("path_template")
-        if route is None:
-            key: object = scope["method"] if status != 404 else UNMATCHED
+        key: object = scope["method"]
+        if "route" in scope:
+            route: object = scope["route"]
+            if "fastapi" in scope:
+                route = scope["fastapi"].get("effective_route_context") or route
+        elif "endpoint" in scope:
+            route = scope["endpoint"]
+        elif "path_template" in scope:
+            route = scope["path_template"]
         else:
-            key = (id(route), scope["method"], scope.get("root_path"))
-        cell = known.get(key)
-        if cell is None:
-            cell = learn(key, scope, status, route)
+            route = None
+            if status == 404:
+                key = UNMATCHED
+        if "app_root_path" in scope:  # below a mount: the same route may stand below another
+            key = key, scope["root_path"]
+        try:
+            cell = known[id(route)][key]
+        except KeyError:
+            cell = learn(route, key, scope, status)
         ns = ended - begun
         e = ns.bit_length() - 6
         cell.hist[(e << 5) + (ns >> e) if 0 <= e <= 30 else index(ns)] += 1
@@ -90,18 +102,26 @@ def meter(app: App, window: Window, own: Mapping[str, App]) -> App:  # noqa: C90
 
     def raised(begun: int, scope: Scope, status: int, e: BaseException) -> None:
         """Count an exception: of the request, of its stream, or of work after the answer."""
+        kind = type(e).__name__
+        failed = isinstance(e, Exception) and kind not in WENT_AWAY
         if begun in inflight:
             cell = end(begun, 0)
-            if not isinstance(e, Exception) or type(e).__name__ in WENT_AWAY:
-                cell.aborted += 1
-            else:
+            if failed:
                 cell.errors += 1
-                cell.blame(type(e).__name__)
+                cell.blame(kind)
+            else:
+                cell.aborted += 1
         elif status >= 500:
             # An outer server-error middleware answered 500 for it and raised it again.
-            window.cell(routes.name(scope, status)).blame(type(e).__name__)
-        elif begun in streams and isinstance(e, Exception) and type(e).__name__ not in WENT_AWAY:
-            window.stream(routes.name(scope, status)).blame(type(e).__name__)
+            window.cell(routes.name(scope, status)).blame(kind)
+        elif begun in streams and failed:
+            window.stream(routes.name(scope, status)).blame(kind)
+        streams.discard(begun)
+
+    def returned(begun: int) -> None:
+        """Count a request whose answer was never finished; or take note that a stream is over."""
+        if begun in inflight:
+            end(begun, 0).aborted += 1
         streams.discard(begun)
 
     socket = websocket.meter(app, window)
@@ -111,9 +131,8 @@ def meter(app: App, window: Window, own: Mapping[str, App]) -> App:  # noqa: C90
             window.turn_when_due()
             await (socket if scope["type"] == "websocket" else app)(scope, receive, send)
             return
-        aside = own.get(path_of(scope) if scope.get("root_path") else scope["path"])
-        if aside is not None:
-            await aside(scope, receive, send)
+        if scope["path"] in own or (scope.get("root_path") and path_of(scope) in own):
+            await own[path_of(scope)](scope, receive, send)
             return
 
         # Two requests on one thread begin far more than the clock's step apart: the time is also the key.
@@ -123,16 +142,17 @@ def meter(app: App, window: Window, own: Mapping[str, App]) -> App:  # noqa: C90
         start: Message = NO_START
 
         def watch(message: Message) -> Awaitable[None]:
-            nonlocal start
+            nonlocal start, begun
             kind = message["type"]
             if kind == "http.response.start":
                 start = message
-            elif message.get("more_body"):
+            elif "more_body" in message and message["more_body"]:  # noqa: RUF019 - dict.get costs 15 ns more
                 if begun in inflight and _is_event_stream(start):
                     streams.add(begun)
                     opened(window, inflight.pop(begun), begun, start["status"])
-            elif kind in LAST and begun in inflight:
+            elif begun and (kind == "http.response.body" or kind in LAST):
                 end(begun, start["status"])
+                begun = 0
             return send(message)
 
         try:
@@ -140,10 +160,8 @@ def meter(app: App, window: Window, own: Mapping[str, App]) -> App:  # noqa: C90
         except BaseException as e:
             raised(begun, scope, start["status"], e)
             raise
-        if begun in inflight:
-            end(begun, 0).aborted += 1
-        elif streams:
-            streams.discard(begun)
+        if begun:
+            returned(begun)
 
     return measured
 
