@@ -8,16 +8,17 @@ import asyncio
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from bot.channels.whatsapp_templates import make_templates
+from bot.receipts import Receipt
 from bot.sandbox.world import World
 from bot.settings import read
-from ledger.chain import Entry
+from ledger.chain import Entry, receipt_of
 from ledger.embedded import EmbeddedValkey
 from ledger.redis_store import RedisStore, connect
 
@@ -176,8 +177,9 @@ class Stage:
         return process.returncode if process.returncode is not None else -1
 
 
-async def export(folder: Path) -> int:
-    """Write the ledger of the ended program to `folder/export` and verify that. The verifier's exit code."""
+async def export(folder: Path, kept: Iterable[Receipt] = ()) -> int:
+    """Write the ledger of the ended program to `folder/export`, with the receipts that people *kept*, and
+    verify that. The verifier's exit code."""
     await _python(
         "-m",
         "ledger",
@@ -189,6 +191,9 @@ async def export(folder: Path) -> int:
         "--to",
         str(folder / "export"),
     )
+    lines = [f"{one.seq}:{receipt_of(one.start)}\n" for one in sorted(kept, key=lambda one: one.seq)]
+    if lines and (folder / "export").is_dir():
+        (folder / "export" / "receipts.txt").write_text("".join(lines), encoding="utf-8")
     return await _python("-I", "-S", str(folder / "export" / "verify.py"), str(folder / "export"))
 
 

@@ -16,12 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bot.receipts import Receipt, read
 from bot.sandbox.chats import User
 from bot.sandbox.deploys import APP, REPOSITORY, WORKFLOW, Deploys
 from bot.sandbox.load import Load
 from bot.sandbox.loopback import HOST
 from bot.sandbox.models import Models
-from bot.sandbox.phone import TelegramPhone, WhatsAppPhone
+from bot.sandbox.phone import Phone, TelegramPhone, WhatsAppPhone
 from bot.sandbox.premises import Keys, Premises, free_port
 from bot.sandbox.telegram import Telegram
 from bot.sandbox.twilio import Twilio
@@ -152,6 +153,12 @@ class World:
     def whatsapp(self, who: str) -> WhatsAppPhone:
         """The WhatsApp of rudo, tendai or stranger."""
         return WhatsAppPhone(who, NUMBERS[who], self.twilio)
+
+    def receipts(self) -> set[Receipt]:
+        """Every receipt that any phone ever showed: what people can hold against the ledger."""
+        phones: list[Phone] = [self.phone(who) for who in PEOPLE]
+        phones += [self.whatsapp(who) for who in NUMBERS]
+        return {receipt for phone in phones for text in phone.history() for receipt in read(text)}
 
     def env(self) -> dict[str, str]:
         """What the bot must find in its environment to live in this world.
