@@ -73,6 +73,8 @@ async def _open(building: Building, charter: Charter, policy: Policy) -> Room:
         charters=RedisCharters(building.commands),
     )
     await find_rules(room)
+    if (charter.digest(), policy.digest()) == (ledger.view.rules.charter, ledger.view.rules.policy):
+        await room.keep_rules()  # a ledger restored from the copy off the box came without texts
     await _say_started(room, building)
     return room
 
