@@ -6,6 +6,7 @@ What was refused is on record once per person, kind and minute.
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from hashlib import sha256
 from html import escape
 
 from bot import phrases, votes
@@ -114,7 +115,7 @@ class Desk:
     async def approve(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
         if self._wants_second_tap(incident, tap):
             return await self._ask_in_private(room, person, incident, tap)
-        card = await self._card(room, incident, tap)
+        card = tap.card or await self._card(room, incident, tap)
         decide = votes.approve(room.rulebook, person, incident.id, tap.anchor, tap.option, tap.act, card)
         made = await self._record(room, person, tap, decide)
         if isinstance(made, Refusal):
@@ -336,24 +337,33 @@ class Desk:
 
     async def _ask_in_private(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
         """High risk: show the exact request in private, where a second tap approves it."""
-        request, service = incident.request, room.people.service(incident.service)
-        chosen = self._chosen(incident, tap.option)
-        action = service.action(chosen.action) if service and chosen else None
-        if not request or not chosen or not action:
+        request, chosen = incident.request, self._chosen(incident, tap.option)
+        html = self._second_look(room, incident, tap.option)
+        if not request or not chosen or not html:
             return await self._why_not(room, person, incident, tap, Refusal("not_open"))
-        html = (
-            f"<b>Second tap: {foreign(chosen.title, 60)} on {incident.service}</b>\n"
-            f"Runs once: <code>{escape(cap(action.exactly, 260), quote=False)}</code>{with_values(chosen)}\n"
-            f"High risk. {foreign(action.impact, 120)}\nUndo: {foreign(action.undo or 'none', 120)}\n"
-            f"<b>Nothing runs without this tap.</b>\n<i>{incident.id} · #{request.seq}</i>"
-        )
         button = Button(Verb.CONFIRM, f"✅ Approve: {chosen.title}"[:60], request.hash, tap.option, "danger")
         sent = await self._post(room, person, Answer(plain(html), html=html, rows=((button,),)))
         return Answer(phrases.second_tap() if sent else phrases.open_the_bot())
 
     async def confirm(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
-        return await self.approve(
-            room, person, incident, replace(tap, verb=Verb.APPROVE, confirmed=tap.private)
+        html = self._second_look(room, incident, tap.option)
+        card = sha256(html.encode()).hexdigest() if html and tap.private else ""
+        sure = replace(tap, verb=Verb.APPROVE, confirmed=tap.private, card=card)
+        return await self.approve(room, person, incident, sure)
+
+    def _second_look(self, room: Room, incident: Incident, option: str) -> str:
+        """The exact request: the same text for the same request, so it is known what a second tap was made
+        on. Empty where nothing is asked."""
+        request, service = incident.request, room.people.service(incident.service)
+        chosen = self._chosen(incident, option)
+        action = service.action(chosen.action) if service and chosen else None
+        if not request or not chosen or not action:
+            return ""
+        return (
+            f"<b>Second tap: {foreign(chosen.title, 60)} on {incident.service}</b>\n"
+            f"Runs once: <code>{escape(cap(action.exactly, 260), quote=False)}</code>{with_values(chosen)}\n"
+            f"High risk. {foreign(action.impact, 120)}\nUndo: {foreign(action.undo or 'none', 120)}\n"
+            f"<b>Nothing runs without this tap.</b>\n<i>{incident.id} · #{request.seq}</i>"
         )
 
     async def audit(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:

@@ -139,7 +139,8 @@ class Pages:
             return await self._turn_away(why, seen, 403)
         room = self._rooms[link.tenant]
         act = seen.model_copy(update={"update": link.jti, "at_ms": room.now_ms()})
-        tap = replace(_tap(link, act), words=one_line(fields.get("reason", [""])[0])[:500])
+        card = self._card(link, fields.get("seen", [""])[0])
+        tap = replace(_tap(link, act), words=one_line(fields.get("reason", [""])[0])[:500], card=card)
         try:
             answer = await self._desk.tapped(link.tenant, tap)
         except StoreDown:
@@ -152,6 +153,14 @@ class Pages:
         with suppress(StoreDown):
             await self._desk.turned_away(kind, act, why.tenant, why.person)
         return _page(_no(why), status)
+
+    def _card(self, link: Link, seen: str) -> str:
+        """The digest of the page that was looked at, if the page would read the same now."""
+        try:
+            page = _about(self._see(link))
+        except BadToken:
+            return ""
+        return seen if seen == page.digest else ""
 
     def _read(self, token: str) -> Link:
         """What *token* says. Raises BadToken, also for a team that is not here and for what is no vote."""
@@ -207,13 +216,22 @@ def _tap(link: Link, act: Act) -> Tap:
 
 
 def _preview(seen: Sight, token: str, hindered: str) -> Paper:
-    service, denies = seen.incident.service, seen.link.verb is Verb.DENY
-    what = "Deny" if denies or seen.option is None else _label(seen.option)
+    page = _about(seen)
+    form = Form(token, cap(_what(seen), 60), seen.link.verb is Verb.DENY, page.digest)
+    return replace(page, state=hindered or _until(seen), form=None if hindered else form)
+
+
+def _what(seen: Sight) -> str:
+    return _label(seen.option) if seen.option and seen.link.verb is not Verb.DENY else "Deny"
+
+
+def _about(seen: Sight) -> Paper:
+    """What the page says, but for the time that is left."""
+    denies = seen.link.verb is Verb.DENY
     return Paper(
-        title=f"{cap(what, 80)} ({service})",
-        state=hindered or _until(seen),
+        title=f"{cap(_what(seen), 80)} ({seen.incident.service})",
+        state="",
         rows=_what_stands(seen) + ([] if denies else _what_runs(seen)) + _who(seen),
-        form=None if hindered else Form(token, cap(what, 60), denies),
         small=(NOTHING, f"{seen.incident.id} · #{seen.request.seq} · {receipt_of(seen.request.hash)}"),
     )
 

@@ -5,6 +5,7 @@ Every text is escaped here and nowhere else. A page says first what it asks or w
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from html import escape
 
 STYLE = (
@@ -33,12 +34,13 @@ HEADERS = {
 class Form:
     """The one button of a page. One that denies has a line above it in which a reason may be typed.
 
-    *action* is where it goes, seen from the page.
+    *action* is where it goes, seen from the page; *seen* is the digest of what the page shows.
     """
 
     token: str
     label: str
     denies: bool = False
+    seen: str = ""
     action: str = "recover/confirm"
 
 
@@ -51,6 +53,12 @@ class Paper:
     rows: Sequence[tuple[str, str]] = ()
     form: Form | None = None
     small: Sequence[str] = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what it says, without how things stand at this second."""
+        said = [self.title, *(part for row in self.rows for part in row), *self.small]
+        return sha256("\n".join(said).encode()).hexdigest()
 
     def html(self) -> str:
         title = escape(self.title)
@@ -74,5 +82,6 @@ class Paper:
         return (
             f'<form method="post" action="{escape(self.form.action)}">'
             f'<input type="hidden" name="token" value="{escape(self.form.token)}">'
+            f'<input type="hidden" name="seen" value="{escape(self.form.seen)}">'
             f"{reason if self.form.denies else ''}<button{kind}>{escape(self.form.label)}</button></form>"
         )

@@ -85,7 +85,8 @@ class Tap:
     """A choice that arrived. *anchor* is what its token names; *genuine* whether its MAC is ours.
 
     *person* is the charter id that a link was made for, once its signature was verified: only `bot/pages.py`
-    sets it. Everywhere else who taps is found by *vendor_id*.
+    sets it. Everywhere else who taps is found by *vendor_id*. *card* is the SHA-256 of what the person had
+    before them, where whoever made the tap knows it.
     """
 
     channel: str
@@ -100,6 +101,7 @@ class Tap:
     private: bool = False
     confirmed: bool = False
     person: str = ""
+    card: str = ""
 
 
 @dataclass(frozen=True, slots=True)

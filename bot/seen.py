@@ -1,7 +1,8 @@
 """Which text somebody had before them when they tapped: its SHA-256, for the entry that the tap makes.
 
 It is the text of the message that the tap came from, as this program last put it there. While it is being
-edited nobody knows which of two texts the person saw, and none is named; nor for a page or a typed code.
+edited nobody knows which of two texts the person saw, and none is named; nor for a typed code. A second tap
+and a page know by themselves what they were made on (`Tap.card`).
 """
 
 from collections.abc import Awaitable, Callable

@@ -1,6 +1,7 @@
 """One desk answers every tap: who may, what happened, or why nothing did."""
 
 import asyncio
+from hashlib import sha256
 
 import pytest
 
@@ -214,6 +215,8 @@ async def test_high_risk_asks_a_second_tap_in_private():
     assert acme.incident.stage is Stage.VALIDATED
     await acme.taps_on("rudo", Verb.CONFIRM, request.hash, private=True)
     assert acme.incident.stage is Stage.AUTHORIZED
+    _, authorized = acme.incident.authorization
+    assert authorized.card_digest == sha256(shown.html.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("verb", [verb for verb in Verb if verb is not Verb.ADOPT])

@@ -128,6 +128,20 @@ async def test_the_forms_own_fields_confirm():
         async with rudo.client.post(address.path, data=hidden) as response:
             assert response.status == 200
         assert rudo.acme.incident.stage is Stage.AUTHORIZED
+        _, authorized = rudo.acme.incident.authorization
+    assert authorized.card_digest == hidden["seen"]
+    assert len(hidden["seen"]) == 64
+
+
+@pytest.mark.parametrize("seen", ["", "f" * 64, "é"])
+async def test_a_page_that_does_not_read_so_now_is_not_named(seen):
+    async with browser() as rudo:
+        await rudo.acme.opens()
+        token = rudo.link("rudo", await rudo.acme.asks())
+        async with rudo.client.post(DECIDE, data={"token": token, "seen": seen}) as response:
+            assert response.status == 200
+        _, authorized = rudo.acme.incident.authorization
+    assert authorized.card_digest == ""
 
 
 async def test_a_link_used_twice_is_told_who_decided():
