@@ -15,10 +15,12 @@ from handlers.ports import PortError
 from handlers.reconciler import Loop, Work
 from ledger import events as ev
 from ledger.note import Signer, Verifier, Witness, origin_of, read_note
+from ledger.redis_store import refused
 from ledger.store import MemoryStore
 from ledger.witness import Watchman
 from tests.chains import NOON
 from tests.rooms import BOT, Tenant, tenant
+from tests.servers import KINDS, a_server
 
 SEED, SECRET = b"s" * 32, b"t" * 32
 WITNESS = Witness("witness.example/w1", b"w" * 32)
@@ -210,3 +212,17 @@ async def test_nothing_is_posted_in_the_clear_or_into_a_private_network():
         with pytest.raises(PortError) as refused:
             await HttpWitness(url, SECRET).add("old 0\n", 0)
         assert refused.value.permanent
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_app_keeps_what_was_cosigned_and_the_auditor_reads_it(kind):
+    async with a_server(kind) as server:
+        app = server.store()
+        assert await app.cosigned("acme") == ""
+        for note in ("a note", "the next"):
+            await app.keep_cosigned("acme", note)
+        assert await server.store("auditor").cosigned("acme") == await app.cosigned("acme") == "the next"
+        for user in ("auditor", "archiver", "privacy", "deploy"):
+            assert await refused(server.as_(user), "SET", "led:{acme}:cosigned", "another")
+        assert await refused(server.as_("app"), "DEL", "led:{acme}:cosigned")
+        assert await app.cosigned("acme") == "the next"
