@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 
 from sdk import instrument
 
@@ -17,5 +17,5 @@ BROKEN = Path(os.environ.get("BROKEN", "/nonexistent"))
 @app.get("/pid/{who}")
 def pid(who: str):
     if BROKEN.exists():
-        raise TimeoutError
+        raise HTTPException(503)
     return os.getpid()
