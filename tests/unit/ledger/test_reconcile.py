@@ -97,6 +97,13 @@ def test_an_outcome_after_the_period_belongs_to_it_with_its_authorization():
     assert found.total.open == found.total.difference == 0
 
 
+def test_an_authorization_on_the_edge_belongs_to_the_period_that_begins_there():
+    month = Month(1).incidents(60)
+    edge = next(int(one.at.timestamp() * 1000) for one in month.lines if one.event == "Authorized")
+    assert report(month, to_ms=edge).total.authorized == 0
+    assert report(month, from_ms=edge, to_ms=edge + 1).total.authorized == 1
+
+
 def story() -> Month:
     """A month in which one request stands."""
     month = Month(1)
