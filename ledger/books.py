@@ -7,18 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
 
 from ledger import events as ev
 from ledger.balance import COLUMNS, Finding, Kind, Report, Row
 from ledger.chain import canonical, leaf_hash
 from ledger.events import ENGINEER
-from ledger.receipts import Count, Secrets, wrong
+from ledger.receipts import Count, Raw, Secrets, wrong
 from ledger.terms import Terms
 from ledger.view import epoch_ms
-
-type Raw = Mapping[str, Any]
-"""One entry as the JSON that it is."""
 
 SETTLED_MS = 330_000
 """So long an authorization may be open: a first try starts within a minute, a later one within five, and the
@@ -80,7 +76,7 @@ class Books:
         self._texts, self._secrets = texts, secrets
         self._terms: dict[str, Terms | None] = {"": None}
         self._charter = ""
-        self._cite("none")
+        self._label = "none"
         self._links: dict[tuple[str, str], str] = {}
         self._stories: dict[str, Story] = {}
         self._credits: list[Authorization] = []
@@ -105,12 +101,9 @@ class Books:
         """Let *entry* be the last that was looked at."""
         self._last = entry["seq"], entry["ts"]
 
-    def cites(self, label: bytes | None) -> bool:
-        """Whether *label*, as it stands between quotes in an entry, is that of the policy in force."""
-        return label == self._quoted
-
-    def _cite(self, label: str) -> None:
-        self._label, self._quoted = label, canonical(label)[1:-1]
+    def cares(self, entry: Raw) -> bool:
+        """Whether *entry* says anything to the books, so that they must take it."""
+        return entry["event"] in BOOKED or entry["policy_version"] != self._label
 
     def report(self, tenant: str, until_ms: int, from_ms: int, to_ms: int, head: str) -> Report:
         """The books for what began in [from_ms, to_ms), as of *until_ms*."""
@@ -213,11 +206,11 @@ class Books:
     def charter(self, entry: Raw, hash: str) -> None:
         data = entry["data"]
         self._charter = data["digest"]
-        self._cite(data["policy_label"])
+        self._label = data["policy_label"]
         self._check_label(entry, data["policy_label"], data["policy_digest"])
 
     def policy(self, entry: Raw, hash: str) -> None:
-        self._cite(entry["data"]["label"])
+        self._label = entry["data"]["label"]
         self._check_label(entry, self._label, entry["data"]["digest"])
 
     def linked(self, entry: Raw, hash: str) -> None:

@@ -6,12 +6,20 @@ whoever holds the secret checks it from the entries alone: an auditor, not the o
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from sdk import receipt
 
 MATCHES, UNCHECKED, DIFFERS, NONE = "matches", "unchecked", "differs", "none"
 SIGNED = frozenset({MATCHES, UNCHECKED})
+
+
+class Raw(Protocol):
+    """One entry, or a part of one, as the JSON that it is: a dict, or what is read like one."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+    def get(self, name: str, otherwise: Any, /) -> Any: ...
 
 
 @dataclass(slots=True)
@@ -36,7 +44,7 @@ class Secrets:
     def __init__(self, secrets: Iterable[str | bytes] = ()) -> None:
         self._by_id = {receipt.key_id(one): one for one in secrets}
 
-    def judge(self, entry: Mapping[str, Any], action: str) -> str:
+    def judge(self, entry: Raw, action: str) -> str:
         """What the receipt in *entry* (Executed) is, read with our secrets: a word of `Executed.receipt`."""
         data = entry["data"]
         told: str = data.get("receipt", NONE)
@@ -46,7 +54,7 @@ class Secrets:
         return MATCHES if receipt.is_genuine(secret, _again(data, entry["ref"]["hash"], action)) else DIFFERS
 
 
-def _again(data: Mapping[str, Any], key: str, action: str) -> Mapping[str, object]:
+def _again(data: Raw, key: str, action: str) -> Mapping[str, object]:
     """The receipt as the app sent it."""
     return {
         "action": action,

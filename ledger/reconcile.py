@@ -15,7 +15,8 @@ from ledger.balance import Finding as Finding
 from ledger.balance import Kind as Kind
 from ledger.balance import Report as Report
 from ledger.balance import Row as Row
-from ledger.books import Books, Raw, hash_of
+from ledger.books import Books, hash_of
+from ledger.receipts import Raw
 
 
 def reconcile(

@@ -1,97 +1,152 @@
-"""Patterns that canonical entries of a known event match as bytes, made from the events' own models.
+"""Forms that canonical entries of a known event have, made from the events' own models, and read at once.
 
-A match says that the line is canonical and that pydantic would take its data as it stands. No match says
-nothing: ask `chain.parse` and pydantic. A pattern is for one set of names: entries of an older version, which
-lack fields, have patterns of their own, made from the first of them that was met.
+What a form reads is canonical, and pydantic would take its data as it stands: it was decoded strictly, and
+written again it gives the same bytes. What it does not read says nothing: ask `chain.parse` and pydantic. A
+form is for one set of names: entries of an older version, which lack fields, have forms of their own, made
+from the first of them that was met.
 """
 
 import re
 import types
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, Union, get_args, get_origin
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
+from msgspec import Meta, Struct, convert, defstruct
+from msgspec.json import Decoder, Encoder
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ledger.events import ActorKind, Event
+from ledger.chain import MAX_INT, Malformed
+from ledger.events import Event
 
-CHARS = rb'[^"\\\x00-\x1f]*+(?:\\["\\nrt][^"\\\x00-\x1f]*+)*+'
-"""What stands in a string. Rarer escapes are left to the slow way."""
-TEXT = rb'"' + CHARS + rb'"'
-NUMBER = rb"(?:0|-?[1-9][0-9]{0,14}+)"
-HASH = rb'"([0-9a-f]{64})"'
-TIME = rb'"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:)([0-5][0-9])\.([0-9]{3})[0-9]{3}Z"'
-FIELDS: Mapping[str, bytes] = {
-    "actor": rb'\{"id":%s,"kind":"(%s)","via":%s\}' % (TEXT, "|".join(ActorKind).encode(), TEXT),
-    "confidence": rb"(?:null|100|[1-9]?[0-9])",
-    "decision": TEXT,
-    "incident_id": rb'(?:null|"(' + CHARS + rb')")',
-    "policy_version": rb'"(' + CHARS + rb')"',
-    "prev": HASH,
-    "reason": TEXT,
-    "ref": rb'(?:null|\{"hash":%s,"seq":([1-9][0-9]{0,14})\})' % HASH,
-    "seq": rb"([1-9][0-9]{0,14})",
-    "stage": rb'(?:null|"([A-Z_]*)")',
-    "tenant_id": rb'"(' + CHARS + rb')"',
-    "ts": TIME,
-    "v": rb"1",
-}
-"""The fields that all entries share. What the rules ask for is captured, in the order of `Captured`."""
-NAMES = tuple(sorted([*FIELDS, "data", "event"]))
+Whole = Annotated[int, Meta(ge=-MAX_INT, le=MAX_INT)]
+Number = Annotated[int, Meta(ge=1, le=MAX_INT)]
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 
 
-class NoPattern(Exception):
-    """Entries with these names have no pattern."""
+class Shape(Struct, gc=False):
+    """Part of an entry, by the names that it has in the ledger: as attributes, and as if it were a dict."""
+
+    __getitem__ = object.__getattribute__
+
+    def get(self, name: str, otherwise: Any = None) -> Any:
+        return getattr(self, name, otherwise)
 
 
-def pattern(kind: type[Event], data: Mapping[str, Any]) -> re.Pattern[bytes]:
-    """The pattern of entries of *kind* that have the names that *data* has. Raises NoPattern."""
-    own = {
-        "data": _object(kind, data, without=Event.COMMON),
-        "event": rb'"%s"' % kind.__name__.encode(),
-    }
-    members = (rb'"%s":%s' % (name.encode(), {**FIELDS, **own}[name]) for name in NAMES)
-    return re.compile(rb"\{" + b",".join(members) + rb"\}")
+class Who(Shape):
+    id: str
+    kind: Literal["policy", "model", "engineer", "orchestrator"]
+    via: str
 
 
-def _object(model: type[BaseModel], sample: Any, without: frozenset[str] = frozenset()) -> bytes:
+class Reference(Shape):
+    hash: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+    seq: Number
+
+
+class Line(Shape):
+    """A whole entry. Its names stand in the order of the bytes."""
+
+    actor: Who
+    confidence: Annotated[int, Meta(ge=0, le=100)] | None
+    data: Any
+    decision: str
+    event: str
+    incident_id: str | None
+    policy_version: str
+    prev: str
+    reason: str
+    ref: Reference | None
+    seq: Number
+    stage: str | None
+    tenant_id: str
+    ts: str
+    v: Literal[1]
+
+
+class NoForm(Exception):
+    """Entries with these names have no form."""
+
+
+class Form:
+    """Of entries of *kind* that have the names that *data* has; all names, without it. Raises NoForm."""
+
+    __slots__ = ("_buffer", "_decode", "_line", "_write")
+
+    def __init__(self, kind: type[Event], data: Mapping[str, Any] | None = None) -> None:
+        shape = _shape(kind, data, without=Event.COMMON)
+        fields = [("data", shape), ("event", Literal[kind.__name__])]
+        self._line = _struct(Line, kind.__name__, fields)
+        self._decode = Decoder(self._line).decode
+        self._write = Encoder().encode_into
+        self._buffer = bytearray()
+
+    def read(self, line: bytes) -> Line | None:
+        """The entry that *line* is; None if it has another form, or none."""
+        try:
+            found = self._decode(line)
+            datetime.fromisoformat(found.ts)
+        except ValueError:
+            return None
+        self._write(found, self._buffer)
+        return found if self._buffer == line and _TIME.fullmatch(found.ts) else None
+
+    def made(self, entry: Mapping[str, Any]) -> Line:
+        """*entry*, whose data pydantic has taken, in this form. Raises Malformed."""
+        try:
+            return convert(entry, self._line)
+        except ValueError as error:
+            raise Malformed(f"{error}") from None
+
+
+@cache
+def whole(kind: type[Event]) -> Form:
+    """The form of entries of *kind* with all names."""
+    return Form(kind)
+
+
+def _shape(model: type[BaseModel], sample: Any, without: frozenset[str] = frozenset()) -> type[Shape]:
     fields = {name: one for name, one in model.model_fields.items() if name not in without}
     names = sorted(sample) if isinstance(sample, dict) else sorted(fields)
     if not {name for name, one in fields.items() if one.is_required()} <= set(names) <= fields.keys():
-        raise NoPattern(model.__name__)
+        raise NoForm(model.__name__)
     values = sample if isinstance(sample, dict) else {}
-    members = (rb'"%s":%s' % (name.encode(), _field(fields[name], values.get(name))) for name in names)
-    return rb"\{" + b",".join(members) + rb"\}"
+    members = [(name, _field(fields[name], values.get(name))) for name in names]
+    return _struct(Shape, model.__name__, members)
 
 
-def _field(one: FieldInfo, sample: Any) -> bytes:
-    if one.metadata:
-        return _bounded(one)
-    return _value(one.annotation, sample)
+def _struct[S: Shape](base: type[S], name: str, fields: list[tuple[str, Any]]) -> type[S]:
+    made: Any = defstruct(name, fields, bases=(base,), gc=False)
+    return made  # type: ignore[no-any-return]  # defstruct does not say of what it makes one
 
 
-def _value(annotation: Any, sample: Any) -> bytes:
+def _field(one: FieldInfo, sample: Any) -> Any:
+    if not one.metadata:
+        return _value(one.annotation, sample)
+    bounds = {type(bound): bound for bound in one.metadata}
+    if bounds.keys() != {annotated_types.Ge, annotated_types.Le}:
+        raise NoForm(f"{one.metadata}")
+    within = Meta(ge=bounds[annotated_types.Ge].ge, le=bounds[annotated_types.Le].le)
+    return Annotated[one.annotation, within]
+
+
+def _value(annotation: Any, sample: Any) -> Any:
     if annotation in _PLAIN:
         return _PLAIN[annotation]
     if get_origin(annotation) in {Union, types.UnionType}:
         inner, none = get_args(annotation)
         assert none is types.NoneType, annotation  # noqa: S101  no field is anything else
-        return rb"(?:null|" + _value(inner, sample) + rb")"
+        return _value(inner, sample) | None
     if get_origin(annotation) is tuple:
         item = _value(get_args(annotation)[0], sample[0] if sample else None)
-        return rb"\[(?:" + item + rb"(?:," + item + rb")*+)?\]"
+        return tuple.__class_getitem__((item, ...))
     if issubclass(annotation, StrEnum):
-        return rb'"(?:' + "|".join(annotation).encode() + rb')"'
-    return _object(annotation, sample)
+        return Literal[tuple(one.value for one in annotation)]
+    return _shape(annotation, sample)
 
 
-def _bounded(one: FieldInfo) -> bytes:
-    """A small range of integers, all of them named."""
-    found: dict[type, Any] = {type(bound): bound for bound in one.metadata}
-    least, most = int(found[annotated_types.Ge].ge), int(found[annotated_types.Le].le)
-    return b"(?:%s)" % b"|".join(b"%d" % number for number in range(least, most + 1))
-
-
-_PLAIN: Mapping[Any, bytes] = {str: TEXT, int: NUMBER, bool: rb"(?:true|false)"}
+_PLAIN: Mapping[Any, Any] = {str: str, int: Whole, bool: bool}
