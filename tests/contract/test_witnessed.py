@@ -226,3 +226,39 @@ async def test_the_app_keeps_what_was_cosigned_and_the_auditor_reads_it(kind):
             assert await refused(server.as_(user), "SET", "led:{acme}:cosigned", "another")
         assert await refused(server.as_("app"), "DEL", "led:{acme}:cosigned")
         assert await app.cosigned("acme") == "the next"
+
+
+async def test_only_what_is_new_is_read_for_the_next_proof(folder):
+    acme = await tenant(signer=SEED)
+    async with a_witness(folder, acme) as (_, witness):
+        asking = Witnessed(acme.room, witness, KEY)
+        await asking.do(COSIGN)
+        await says(acme, 5)
+        read, seen = acme.room.store.read, []
+
+        async def watched(name: str, after: int, limit: int):
+            seen.append(after)
+            return await read(name, after, limit)
+
+        acme.room.store.read = watched
+        await asking.do(COSIGN)
+    assert seen == [1]
+
+
+async def test_while_the_note_of_another_process_has_not_come_nothing_is_asked(folder):
+    acme = await tenant(signer=SEED)
+    async with a_witness(folder, acme) as (away, witness):
+        acme.room.ledger.notary.tree = acme.room.ledger.notary.tree.append(b"x" * 32)
+        await Witnessed(acme.room, witness, KEY).do(COSIGN)
+    assert away.asked == []
+
+
+async def test_what_others_signed_under_the_answer_is_not_kept(folder):
+    acme = await tenant(signer=SEED)
+    text = read_note(await acme.room.store.note("acme"))[0].text()
+    stranger = Witness("stranger.example", b"x" * 32)
+    async with a_witness(folder, acme) as (away, witness):
+        away.answer = (200, stranger.sign(text, 7) + WITNESS.sign(text, 7))
+        await Witnessed(acme.room, witness, KEY).do(COSIGN)
+    names = [one.name for one in read_note(await acme.room.store.cosigned("acme"))[1]]
+    assert names[1:] == [WITNESS.name]
