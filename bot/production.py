@@ -27,6 +27,8 @@ from bot.channels.whatsapp_door import MESSAGES, STATUSES, WhatsAppDoor
 from bot.channels.whatsapp_receiver import Missed, StatusReceiver, WhatsAppReceiver, page_failed
 from bot.channels.whatsapp_templates import variable
 from bot.commands import COMMANDS, Commands
+from bot.commits import CommitDoor
+from bot.commits import Shelf as ChangeShelf
 from bot.conversation import RedisConversations
 from bot.erasing import Gone
 from bot.errands import Errands
@@ -125,6 +127,7 @@ class _Program:
         self.adoption = Adoption(settings.alert_secret, RedisLinkCodes(redis))
         self.codes = RedisCodes(redis, self.clock)
         self.shown = RedisShown(redis)
+        self.changes = ChangeShelf(redis)
         self.secrets = EnvironmentSecrets(environment)
         self.inbox = Inbox(redis, self.process)
         self.channels: dict[str, Channel] = {}
@@ -243,6 +246,7 @@ class _Program:
         stack.push_async_callback(health.close)
         shelf = RedisShelf(self.redis)
         self.routes += PushDoor(self.house.rooms, self.secrets, shelf, self.clock).routes()
+        self.routes += CommitDoor(self.house.rooms, self.secrets, self.changes, self.clock).routes()
         tools = Tools(
             clock=self.clock,
             process=self.process,
@@ -263,7 +267,7 @@ class _Program:
         )
         for room in self.house.rooms.values():
             lease = Lease(self.redis, self.clock, room.tenant, self.process)
-            detect = Detect(room.ledger, room.rulebook)
+            detect = Detect(room.ledger, room.rulebook, self.changes.of(room.tenant))
             self.work.append(tenant_work(room, tools, detect, self._notify(room, detect), lease))
 
     def _notify(self, room: Room, detect: Detect) -> Notify:
@@ -398,6 +402,7 @@ class _Program:
                 with suppress(StoreDown):
                     await self.links.refresh(room.tenant)
                     await self.shown.refresh(room.tenant)
+                    await self.changes.refresh(room.tenant)
                     room.moved = self.shown.moved(room.tenant)
                     await find_rules(room)
             await asyncio.sleep(SWEEP_S)
