@@ -11,6 +11,7 @@ from html import escape
 from bot.fit import Line, may, must
 from bot.scene import Scene
 from bot.words import about, count, foreign, percent, span, tenths
+from handlers import council
 from handlers.charter import Quorum
 from handlers.charter_parameters import spoken
 from ledger import events as ev
@@ -191,6 +192,10 @@ def _nobody(scene: Scene, option: ev.Option | None) -> list[Line]:
         ]
     waited = _waited(scene)
     after = f" in {waited}" if waited else ""
+    if council.is_spent(scene.incident.diagnoses()):
+        limit = foreign(scene.charter.limits.model_usd_per_day, 12)
+        asked = f"<b>No model was asked</b>: today's budget for them, ${limit}, is spent."
+        return [Line((f"{asked} This is policy alone: for {scene.signal.kind} {named}.", asked), 3)]
     return [
         Line(
             (
@@ -249,6 +254,13 @@ def check_first(scene: Scene) -> list[Line]:
         return [may(7, order)] if order else []
     head = f"<b>Check first</b>: {' · '.join(named)}."
     return [may(6, f"{head} {order}".rstrip(), head)]
+
+
+def look_first(scene: Scene, option: ev.Option) -> list[Line]:
+    """What the charter says to look at where this is the cause."""
+    service = scene.charter.service(scene.incident.service)
+    found = [foreign(one.title, 48) for one in service.checks_for(option.cause)] if service else []
+    return [may(7, f"<b>Look first</b>: {' · '.join(found[:2])}.")] if found else []
 
 
 def _check(scene: Scene, name: str) -> str:

@@ -34,6 +34,7 @@ def _one_action(scene: Scene, fact: Fact, asked: ev.Validated, option: ev.Option
         middle: list[list[Line]] = []
     else:
         above = [must(scene.first(scene.light, scene.alarm(), ask)), *_opinion(scene, asked, option)]
+        above += blocks.look_first(scene, option)
         middle = _middle(scene, no_opinion=asked.verdict == "NONE")
     return Draft(
         [

@@ -7,6 +7,7 @@ from bot.moments_after import not_recovered
 from bot.rings import entered
 from bot.scene import Scene
 from bot.words import about, foreign
+from handlers import council
 from ledger import events as ev
 from ledger.events import ENGINEER
 from ledger.machine import Fact, Incident
@@ -91,6 +92,8 @@ def _waiting(scene: Scene) -> list[Line]:
 
 
 def _heard(incident: Incident) -> str:
+    if council.is_spent(incident.diagnoses()):
+        return "No model is asked: today's budget for them is spent."
     heard = incident.diagnoses().values()
     said = sum(one.outcome == "answered" for one in heard)
     none = "No model could answer." if len(heard) > 1 else "A model could not answer."

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from detectors.policy import Policy
 from handlers.charter_action import Action
+from handlers.charter_alerts import Source
 from handlers.charter_duty import RULED, Price, Rota, Rule, Step, Window
 from handlers.charter_kinds import NAME, SERVICE, MaybeAddress, Secret, Strict, Zone
 from ledger.chain import canonical
@@ -65,7 +66,7 @@ class Chat(Strict):
 
 
 class Check(Strict):
-    """Something to look at before deciding. No causes: whatever the cause is."""
+    """Something to look at before deciding. Models may name any; a card names those of its cause."""
 
     id: str = Field(pattern=NAME)
     title: str = Field(min_length=1, max_length=60)
@@ -74,13 +75,15 @@ class Check(Strict):
 
 
 class Service(Strict):
-    """It is asked at its *health_url*; or it pushes, with the token that the secret *push* holds."""
+    """It is asked at its *health_url*; or it pushes, with the token that the secret *push* holds; or, with
+    *alerts*, nothing is known of it but what other tools say."""
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"push"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"push", "alerts"})
 
     id: str = Field(pattern=SERVICE)
     health_url: MaybeAddress = ""
     push: Secret | None = None
+    alerts: bool = False
     token_env: Secret | None = None
     repository: str = ""
     checks: tuple[Check, ...] = ()
@@ -90,10 +93,11 @@ class Service(Strict):
     def _is_asked_or_pushes(self) -> "Service":
         if self.push and self.health_url:
             raise ValueError("is both asked at health_url and pushes. Keep one of them")
-        if not (self.push or self.health_url):
+        if not (self.push or self.health_url or self.alerts):
             raise ValueError(
-                'names neither health_url nor push. Write health_url = "https://host/health/alerts", or, for '
-                'an app that nobody can reach, push = "NAME_OF_THE_SECRET_WITH_ITS_TOKEN"'
+                'names neither health_url nor push. Write health_url = "https://host/health/alerts"; for an app '
+                'that nobody can reach, push = "NAME_OF_THE_SECRET_WITH_ITS_TOKEN"; or, where only other tools '
+                "watch it, alerts = true"
             )
         if self.push and self.token_env:
             raise ValueError("pushes: token_env is for health_url. Remove token_env; push names the token")
@@ -107,9 +111,8 @@ class Service(Strict):
         return next((action for action in self.actions if cause in action.causes), None)
 
     def checks_for(self, cause: Cause) -> list[Check]:
-        """What to look at where this may be the cause: what is named for it, then what is for any."""
-        named = [check for check in self.checks if cause in check.causes]
-        return named + [check for check in self.checks if not check.causes]
+        """What to look at before deciding, where this may be the cause."""
+        return [check for check in self.checks if cause in check.causes]
 
     @property
     def default_action(self) -> Action | None:
@@ -123,7 +126,7 @@ class Service(Strict):
 
 
 class Charter(Strict):
-    LATER: ClassVar[frozenset[str]] = frozenset({"rules", "rota", "escalation", "maintenance"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"rules", "rota", "escalation", "maintenance", "alerts"})
 
     tenant: Tenant
     limits: Limits = Limits()
@@ -135,6 +138,7 @@ class Charter(Strict):
     rota: Rota | None = None
     escalation: tuple[Step, ...] = Field(default=(), max_length=10)
     maintenance: tuple[Window, ...] = ()
+    alerts: tuple[Source, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -152,6 +156,7 @@ class Charter(Strict):
             "people.telegram": [p.telegram for p in self.people if p.telegram],
             "people.whatsapp": [p.whatsapp for p in self.people if p.whatsapp],
             "services": [s.id for s in self.services],
+            "alerts": [source.kind for source in self.alerts],
             "chats": [c.telegram for c in self.chats],
         }
         groups |= {f"services.{s.id}.actions": [a.id for a in s.actions] for s in self.services}
@@ -165,6 +170,7 @@ class Charter(Strict):
     def _secrets_are_the_tenants_own(self) -> "Charter":
         prefix = prefix_of(self.tenant.id)
         named = [("tenant.github", self.tenant.github)] if self.tenant.github else []
+        named += [(f"alerts.{source.kind}", source.secret) for source in self.alerts]
         named += [(f"services.{service.id}", name) for service in self.services for name in service.secrets]
         for key, name in named:
             if not name.startswith(prefix):
@@ -177,6 +183,10 @@ class Charter(Strict):
 
     def service(self, name: str) -> Service | None:
         return next((service for service in self.services if service.id == name), None)
+
+    def alerting(self, kind: str) -> Source | None:
+        """The tool that posts alerts as *kind*."""
+        return next((source for source in self.alerts if source.kind == kind), None)
 
     def action(self, service: str, name: str) -> Action | None:
         found = self.service(service)

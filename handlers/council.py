@@ -206,6 +206,11 @@ def judge(diagnoses: Mapping[str, ev.Diagnosed]) -> Counsel:
             return Counsel(Verdict.DISSENT, both) if sure else Counsel(Verdict.NONE)
 
 
+def is_spent(diagnoses: Mapping[str, ev.Diagnosed]) -> bool:
+    """Whether nobody was asked because the day's budget does not cover it."""
+    return bool(diagnoses) and all(said.outcome == Outcome.SPENT for said in diagnoses.values())
+
+
 def say(counsel: Counsel, diagnoses: Mapping[str, ev.Diagnosed]) -> str:
     """The verdict in one sentence for people."""
     answered = [said for said in diagnoses.values() if said.outcome == Outcome.ANSWERED]
@@ -220,6 +225,8 @@ def say(counsel: Counsel, diagnoses: Mapping[str, ev.Diagnosed]) -> str:
             return f"Only one model names a cause, so nobody checked it: {_named(theory)}"
         case _ if not diagnoses:
             return "No model was asked: this is policy alone"
+        case _ if is_spent(diagnoses):
+            return "No model was asked, today's budget for them is spent: this is policy alone"
         case _ if not answered:
             return "No model answered: this is policy alone"
         case _:

@@ -41,14 +41,24 @@ class Outcome(StrEnum):
     MALFORMED = "malformed"
     UNAVAILABLE = "unavailable"
     NO_KEY = "no key"
+    SPENT = "spent"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a model read and wrote, in tokens."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 class NoOpinion(PortError):
-    """The model gave no usable answer, and why."""
+    """The model gave no usable answer, and why. *usage* is what it used, where that is known."""
 
-    def __init__(self, outcome: Outcome, message: str = "") -> None:
+    def __init__(self, outcome: Outcome, message: str = "", usage: Usage | None = None) -> None:
         super().__init__(message or str(outcome))
         self.outcome = outcome
+        self.usage = usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,7 @@ class Opinion:
     why: str
     model: str
     took_ms: int
+    usage: Usage | None = None
 
 
 class Model(Protocol):

@@ -10,6 +10,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256
 from typing import Annotated
 
@@ -22,11 +23,11 @@ from anthropic import (
     PermissionDeniedError,
     RateLimitError,
 )
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from handlers import council
 from handlers.council import NONE
-from handlers.ports import Brief, NoOpinion, Opinion, Outcome
+from handlers.ports import Brief, NoOpinion, Opinion, Outcome, Usage
 from handlers.sanitise import clean
 from ledger.chain import canonical
 from ledger.events import Cause
@@ -90,6 +91,29 @@ class Message(BaseModel):
     stop_reason: str | None
 
 
+Tokens = Annotated[int, Field(ge=0, le=10_000_000)]
+
+
+class Counted(BaseModel):
+    """The tokens of one answer; what came from a cache or went into one is counted like the rest."""
+
+    input_tokens: Tokens
+    output_tokens: Tokens
+    cache_creation_input_tokens: Tokens = 0
+    cache_read_input_tokens: Tokens = 0
+
+    @field_validator("cache_creation_input_tokens", "cache_read_input_tokens", mode="before")
+    @classmethod
+    def _none_is_none(cls, value: object) -> object:
+        return 0 if value is None else value
+
+
+class Billed(BaseModel):
+    """Of what the API answers, what it costs."""
+
+    usage: Counted
+
+
 class Answer(BaseModel):
     """What a model may say."""
 
@@ -121,9 +145,15 @@ class Claude:
         if self._client is None:
             raise NoOpinion(Outcome.NO_KEY, "ANTHROPIC_API_KEY is not set")
         started = asyncio.get_running_loop().time()
-        text = _text(await self._answer(self._client, *prompt(brief)))
+        raw = await self._answer(self._client, *prompt(brief))
         took_ms = round((asyncio.get_running_loop().time() - started) * 1000)
-        return _opinion(text, brief, model=self.name, took_ms=took_ms)
+        usage = _usage(raw)
+        try:
+            opinion = _opinion(_text(raw), brief, model=self.name, took_ms=took_ms)
+        except NoOpinion as none:
+            none.usage = usage
+            raise
+        return replace(opinion, usage=usage)
 
     def prompt_digest(self, brief: Brief) -> str:
         system, turn, schema = prompt(brief)
@@ -179,6 +209,16 @@ def _schema(brief: Brief) -> dict[str, object]:
         "required": [*properties],
         "additionalProperties": False,
     }
+
+
+def _usage(raw: bytes) -> Usage | None:
+    """What the vendor counted, or None where it does not say so in a form that we know."""
+    try:
+        said = Billed.model_validate_json(raw).usage
+    except ValidationError:
+        return None
+    read = said.input_tokens + said.cache_creation_input_tokens + said.cache_read_input_tokens
+    return Usage(read, said.output_tokens)
 
 
 def _text(raw: bytes) -> str:

@@ -15,7 +15,7 @@ from aiohttp import web
 from bot.sandbox.models import INJECTION, Models
 from handlers import council
 from handlers.adapters.anthropic import Claude, prompt
-from handlers.ports import Brief, NoOpinion, Opinion, Outcome
+from handlers.ports import Brief, NoOpinion, Opinion, Outcome, Usage
 from handlers.sanitise import clean
 from ledger.chain import canonical
 from ledger.events import Cause
@@ -143,7 +143,46 @@ async def test_a_good_answer_is_an_opinion(api: Api, claude: Claude):
         why="The pool is full and connections come back late.",
         model="claude-haiku-5-5",
         took_ms=said.took_ms,
+        usage=Usage(1, 1),
     )
+
+
+def billed(usage: object, said: str) -> Answer:
+    """A message with this *usage*."""
+    message = {"content": [{"type": "text", "text": said}], "stop_reason": "end_turn", "usage": usage}
+    return lambda _: web.json_response(message)
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        ({"input_tokens": 900, "output_tokens": 80}, Usage(900, 80)),
+        (
+            {
+                "input_tokens": 1,
+                "output_tokens": 2,
+                "cache_read_input_tokens": 3,
+                "cache_creation_input_tokens": 4,
+            },
+            Usage(8, 2),
+        ),
+        (
+            {"input_tokens": 1, "output_tokens": 2, "cache_read_input_tokens": None, "service_tier": "x"},
+            Usage(1, 2),
+        ),
+        ({"input_tokens": -1, "output_tokens": 2}, None),
+        ({"input_tokens": "many"}, None),
+        (None, None),
+    ],
+)
+async def test_what_an_answer_used_is_told_also_where_the_answer_is_no_use(
+    api: Api, claude: Claude, usage, counted
+):
+    api.answers = [billed(usage, json.dumps(GOOD)), billed(usage, "no json")]
+    assert (await claude.ask(BRIEF)).usage == counted
+    with pytest.raises(NoOpinion) as refused:
+        await claude.ask(BRIEF)
+    assert refused.value.usage == counted
 
 
 async def test_a_thinking_block_before_the_answer_does_not_disturb(api: Api, claude: Claude):

@@ -4,11 +4,12 @@ import pytest
 
 from bot.cards import Notes, Reader, render
 from bot.words import units
+from handlers.charter import parse
 from handlers.charter_parameters import SPOKEN
 from handlers.manual import DECLARED, RUN, _detected
 from ledger import events as ev
 from ledger.view import View
-from tests.unit.bot.stories import POLICY, RUDO, Story, charter, option
+from tests.unit.bot.stories import CHARTER, POLICY, RUDO, Story, charter, option
 
 VALUES = (ev.Given(name="count", value="3"), ev.Given(name="region", value="eu"))
 SCALE = option("restart_workers", parameters=VALUES, blast_radius="all card payments", change_ref="CHG-1042")
@@ -67,3 +68,14 @@ def test_values_that_do_not_fit_into_one_sms_are_decided_in_the_chat():
         .variables[3]
         .startswith("Restart checkout workers with count=3, region=eu (POST")
     )
+
+
+def test_what_the_charter_says_to_look_at_for_the_cause_stands_before_what_would_run():
+    looks = 'title = "DB slow query log"\ncauses = ["database"]'
+    rules = parse(CHARTER.replace('title = "DB slow query log"', looks))
+    story = Story().detected().agreed().asked()
+    reader = Reader.of(rules, "tendai")
+    html = render(story.incident, rules, reader, story.at_ms, notes=Notes()).html
+    assert "<b>Look first</b>: DB slow query log." in html
+    assert html.index("Look first") < html.index("Your tap runs exactly this")
+    assert "Look first" not in card(story).html
