@@ -304,6 +304,19 @@ def test_a_key_that_nobody_handed_over_to_is_not_followed(folder, which):
         copy.take(Batch("acme", entries, note_of(entries, b"x" * 32)))
 
 
+def test_a_rotation_that_the_known_key_did_not_sign_is_not_learned_from_the_folder_either(folder):
+    first, stranger = chain(1)[0], b"x" * 32
+    said = {"old": vkey_of([first]), "new": vkey_of([first], stranger), "key_id": ""}
+    entries = [first, *chain(1, first.head, event="KeyRotated", data=said)]
+    Copy(folder, "acme").take(Batch("acme", entries))
+    (folder / "acme.rotations").mkdir()
+    (folder / "acme.rotations" / f"{2:016}.note").write_text(note_of(entries, stranger))
+    opened = Copy(folder, "acme", [Verifier.parse(vkey_of([first]))])
+    entries += chain(1, entries[-1].head)
+    with pytest.raises(BadBatch, match="None of the keys that count here"):
+        opened.take(Batch("acme", entries, note_of(entries, stranger)))
+
+
 # --- what the keeper takes --------------------------------------------------------------------------------
 
 
