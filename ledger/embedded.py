@@ -172,7 +172,10 @@ class EmbeddedValkey:
                         return line
                     await asyncio.sleep(0.01)
         except TimeoutError:
-            raise CannotStart(f"No answer from the server in {self._dir} after {START_S:.0f} s.") from None
+            raise CannotStart(
+                f"No answer from the server in {self._dir} within {START_S:.0f} s, and its LOCK is held, so "
+                "it runs; another would fork the ledger. Unless it is still loading, end it and start again."
+            ) from None
 
     async def _enter(self) -> _Line | None:
         """A line to the server as its owner, or None while it is not there or still loading."""
@@ -192,14 +195,15 @@ class EmbeddedValkey:
         if self._owner is None:
             return True
         answer = b""
-        with contextlib.suppress(OSError, EOFError):
-            answer = await line.ask("FUNCTION", "LOAD", "REPLACE", FUNCTION)
-        if answer and not answer.startswith(b"-"):
-            return True
-        await line.close()
-        if answer:
+        try:
+            with contextlib.suppress(OSError, EOFError):
+                answer = await line.ask("FUNCTION", "LOAD", "REPLACE", FUNCTION)
+        finally:
+            if refused := answer[:1] in (b"", b"-"):
+                line.writer.close()
+        if refused and answer:
             raise CannotStart(f"The server in {self._dir} does not take the ledger's FUNCTION: {answer!r}")
-        return False
+        return not refused
 
     async def _end_older(self) -> None:
         """End a server that has no users, of an older version of this program, if nobody owns it."""

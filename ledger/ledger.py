@@ -29,7 +29,7 @@ from ledger.events import Actor, Event
 from ledger.machine import TRANSITIONS, Illegal
 from ledger.notary import LOOK, Notary
 from ledger.outside import Outside
-from ledger.store import MOST_MISSED, Conflict, Durability, Sealed, Store, StoreDown
+from ledger.store import MOST_MISSED, Conflict, Durability, Refused, Sealed, Store, StoreDown
 from ledger.view import UnknownEvent, View, epoch_ms
 
 log = logging.getLogger(__name__)
@@ -290,8 +290,11 @@ class Ledger:
         self.calls += 1
         try:
             conflict = await self._store.append(self.tenant, draft.entries, expected, note)
-        except StoreDown:
-            return await self._stands_after_all(draft, expected)
+        except StoreDown as down:
+            stands = await self._stands_after_all(draft, expected)
+            if not stands and isinstance(down, Refused):
+                raise
+            return stands
         if conflict is None:
             return True
         await self._absorb_missed(conflict)

@@ -32,6 +32,7 @@ from ledger.store import (
     MOST_MISSED,
     Conflict,
     Durability,
+    Refused,
     Sealed,
     StoreDown,
     check_batch,
@@ -326,7 +327,7 @@ class RedisStore:
     async def _look_for_replicas(self) -> None:
         try:
             role = await self._call("ROLE")
-        except _Refused:
+        except Refused:
             role = []
         self._replicated = bool(self._replicated) or (role[:1] == [b"master"] and bool(role[2]))
 
@@ -341,7 +342,7 @@ class RedisStore:
         """The server's settings that `DURABLE_SETTINGS` names, or as many as it lets us see."""
         try:
             return _pairs(await self._call("CONFIG", "GET", *DURABLE_SETTINGS))
-        except _Refused:
+        except Refused:
             return {}
 
     async def load_functions(self) -> None:
@@ -371,7 +372,7 @@ class RedisStore:
     async def _version(self) -> str:
         try:
             return _pairs(await self._call("HELLO"))["version"]
-        except _Refused as refused:
+        except Refused as refused:
             if "unknown command" in str(refused):
                 return "5 or older"
             raise
@@ -397,7 +398,7 @@ class RedisStore:
         """Have the server write its file anew, without what was erased. False where it does not let us."""
         try:
             await self._call("BGREWRITEAOF")
-        except _Refused:
+        except Refused:
             return False
         return True
 
@@ -420,15 +421,11 @@ class RedisStore:
         return [_key(tenant, "ckpt"), _log(tenant, expected), *(_log(tenant, segment) for segment in written)]
 
 
-class _Refused(StoreDown):
-    """The server answered, and the answer was no."""
-
-
 async def refused(call: Commands, *command: bytes | str | int) -> bool:
     """Whether the server refuses *command* for want of rights. It is sent: choose one that does no harm."""
     try:
         await call(*command)
-    except _Refused as answer:
+    except Refused as answer:
         return isinstance(answer.__cause__, NoPermissionError)
     return False
 
@@ -440,7 +437,7 @@ def _translated() -> Iterator[None]:
     except ResponseError as error:
         if str(error).startswith("WRONGTYPE"):
             raise Sealed("one of its keys is not of the type that we wrote.") from error
-        raise _Refused(_advice(f"Redis refused: {error}")) from error
+        raise Refused(_advice(f"Redis refused: {error}")) from error
     except (RedisError, OSError) as error:
         raise StoreDown(_advice(f"Redis does not answer: {error}")) from error
 

@@ -25,6 +25,10 @@ class StoreDown(Exception):
     """The store did not answer. Whether the last call was carried out is unknown."""
 
 
+class Refused(StoreDown):
+    """The store answered, and the answer was no: it is full, read-only, or does not know who asks."""
+
+
 class Sealed(Exception):
     """The log has a form or a past that we did not write."""
 

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -161,6 +162,22 @@ async def test_a_server_killed_while_it_is_greeted_is_followed_by_one_that_has_a
         await valkey.stop()
 
 
+async def test_who_ends_while_the_server_is_greeted_leaves_no_line_open(folder, monkeypatch):
+    reached, ask = asyncio.Event(), _Line.ask
+
+    async def slow(line: _Line, *words: str) -> bytes:
+        if words[0] == "FUNCTION":
+            reached.set()
+            await line.broken()
+        return await ask(line, *words)
+
+    async with running(folder) as valkey:
+        monkeypatch.setattr(_Line, "ask", slow)
+        os.kill(valkey.pid, signal.SIGKILL)
+        await reached.wait()
+    assert free(folder), "the second server ended as well"
+
+
 async def test_the_supervisor_outlives_a_disk_that_refuses_it_for_a_while(folder, monkeypatch):
     refused = []
 
@@ -175,6 +192,33 @@ async def test_the_supervisor_outlives_a_disk_that_refuses_it_for_a_while(folder
             os.kill(valkey.pid, signal.SIGKILL)
             await until(lambda: len(refused) > 1)
         assert await answer(store) == []
+
+
+async def test_a_disk_that_is_full_in_the_middle_of_a_batch_confirms_nothing_and_keeps_what_was(folder):
+    """The server ends rather than go on without its log, and another begins with what is on the disk."""
+    entries = chain(3)
+    async with running(folder) as valkey, store_of(valkey) as store:
+        await store.append("acme", entries[:2], GENESIS)
+        (log,) = (folder / "appendonlydir").glob("*.incr.aof")
+        room, full = log.stat().st_size + 200, valkey.pid
+        resource.prlimit(full, resource.RLIMIT_FSIZE, (room, room))
+        with pytest.raises(StoreDown):
+            await store.append("acme", entries[2:], entries[1].head)
+        await until(lambda: valkey.pid not in {None, full})
+        assert await answer(store) == entries[:2]
+        assert await store.append("acme", entries[2:], entries[1].head) is None
+
+
+async def test_a_folder_whose_server_does_not_answer_gets_no_second_one_and_that_is_said(folder, monkeypatch):
+    async with running(folder) as valkey:
+        os.kill(valkey.pid, signal.SIGSTOP)
+        monkeypatch.setattr("ledger.embedded.START_S", 0.3)
+        try:
+            with pytest.raises(CannotStart, match="its LOCK is held") as said:
+                await EmbeddedValkey(folder).start()
+        finally:
+            os.kill(valkey.pid, signal.SIGCONT)
+    assert str(folder) in str(said.value)
 
 
 async def answer(store: RedisStore) -> list:
