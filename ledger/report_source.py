@@ -18,7 +18,7 @@ from pathlib import Path
 from ledger import report_signed, verify
 from ledger.balance import LAST_MS, Kind, Report
 from ledger.books import Books
-from ledger.chain import Entry, Frontier, canonical, leaf_hash, parse
+from ledger.chain import Entry, Frontier, leaf_hash, parse
 from ledger.export import export
 from ledger.replay import Replay
 from ledger.report import page
@@ -81,11 +81,10 @@ def page_from(folder: Path, scope: Scope, made: Made, outside: Outside | None = 
 
 
 def _checked(folder: Path, outside: Outside) -> Believed:
-    verifier, replay, last = verify.Verifier(dict(outside.receipts)), Replay(), 0
+    verifier, replay, last = verify.Verifier(outside.receipts.items()), Replay(), 0
     try:
-        for entry in verify.check_export(folder, verifier):
-            replay.take(canonical(entry))
-            last = entry["seq"]
+        for line in verify.check_export(folder, verifier):
+            last = replay.take(line).seq
     except verify.Tampered as error:
         before = last if error.seq is None else min(last, error.seq - 1)
         return Believed(Standing.NOT_INTACT, before, str(error), error.seq)

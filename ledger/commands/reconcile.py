@@ -5,6 +5,7 @@ tampered with · 2 incomplete · 3 unreadable.
 """
 
 import argparse
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -71,8 +72,8 @@ def secret(path: str) -> str:
 
 def _of_export(given: argparse.Namespace) -> Report:
     verifier, books = Verifier(), Books(_texts(given.path / "texts"), Secrets(given.secrets))
-    for entry in verify.check_export(given.path, verifier):
-        books.take(entry, verifier.head)
+    for line in verify.check_export(given.path, verifier):
+        books.take(json.loads(line), verifier.head)
     return _report(given, books, verifier)
 
 
@@ -92,7 +93,8 @@ async def _of_store(given: argparse.Namespace) -> Report:
     verifier.tenant = given.tenant
     async with opened(given) as store:
         async for line in _lines(store, given.tenant):
-            entry = verifier.take(line)
+            verifier.take(line)
+            entry = json.loads(line)
             if entry["event"] == "CharterAdopted":
                 digest = str(entry["data"].get("digest"))
                 texts[digest] = await store.get_text(given.tenant, digest) or ""

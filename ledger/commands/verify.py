@@ -1,60 +1,76 @@
-"""`python -m ledger verify`: chain, form, transitions, actors and references, of an export or on a server.
+"""`python -m ledger verify`: all that `verify.py` checks, and the rules, of an export or on a server.
 
-Exit code: 0 intact · 1 tampered with, the first bad entry is named · 2 incomplete · 3 unreadable.
+Exit code: 0 intact · 1 tampered with, first bad entry named · 2 incomplete or unsigned · 3 unreadable.
 """
 
 import argparse
+import re
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
 
-from ledger import verify
-from ledger.chain import canonical
+from ledger import lines, verify
+from ledger.chain import MAX_INT
 from ledger.commands.place import add_place, add_tenant, opened
+from ledger.commands.trust import add_trust, expecting
+from ledger.note import vkey
 from ledger.redis_store import RedisStore
 from ledger.replay import Replay
 
 NAME = "verify"
-HELP = "chain, form, transitions, actors, references"
+HELP = "chain, signatures, form, transitions, actors, references"
 PAGE = 1000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "path", type=Path, nargs="?", help="an export: its folder, or a .jsonl or .jsonl.gz file"
+        "path", type=Path, nargs="?", help="an export's folder, or a .jsonl or .jsonl.gz file"
     )
     parser.add_argument("--file", type=Path, help="the same")
-    parser.add_argument(
-        "--receipt", type=verify.read_receipt, action="append", default=[], metavar="SEQ:CODE"
-    )
+    add_trust(parser)
     add_place(parser, required=False)
     add_tenant(parser, required=False)
 
 
 async def run(given: argparse.Namespace) -> int:
-    verifier, replay = verify.Verifier(dict(given.receipt)), Replay()
-    if path := given.path or given.file:
-        for entry in verify.check_export(path, verifier):
-            replay.take(canonical(entry))
+    path = given.path or given.file
+    log, replay = expecting(given), Replay()
+    if path:
+        for line in lines.check(path, log):
+            replay.take(line)
     else:
-        await _verify_store(given, verifier, replay)
+        await _verify_store(given, log, replay)
     if unsettled := replay.unsettled():
         print(f"{unsettled} authorizations have no outcome yet.")
-    return verify.say_intact(verifier)
+    print(log.verdict())
+    return 0
 
 
-async def _verify_store(given: argparse.Namespace, verifier: verify.Verifier, replay: Replay) -> None:
+async def _verify_store(given: argparse.Namespace, log: verify.Verifier, replay: Replay) -> None:
     if not given.tenant:
         raise verify.Unreadable("Name an export, or say with --tenant whose ledger is meant.")
-    verifier.tenant = given.tenant
+    log.tenant = given.tenant
     async with opened(given) as store:
-        async for element in _elements(store, given.tenant):
-            replay.take(canonical(verifier.take(element[65:])))
-            if element[:65] != f"{verifier.head} ".encode():
-                raise verify.Tampered(verifier.size, "the hash that stands before it is not its own")
-        verifier.finish()
-        for digest, seq in verifier.digests.items():
+        note = await store.note(given.tenant)
+        async for element in _elements(store, given.tenant, note):
+            log.take(element[65:])
+            replay.take(element[65:])
+            if element[:65] != f"{log.head} ".encode():
+                raise verify.Tampered(log.size, "the hash that stands before it is not its own")
+        if all(map(verify.is_witness, log.keys)):
+            log.keys += [vkey(log.origin(), key) for key in log.named[:1]]
+            log.open.append("whose key that is: the log says it itself. Compare it with one from elsewhere.")
+        log.notes += map(_note, [*await store.kept_notes(given.tenant), *([note] if note else [])])
+        log.finish()
+        for digest, seq in log.digests.items():
             _check_text(digest, seq, await store.get_text(given.tenant, digest))
+
+
+def _note(text: str) -> re.Match[str]:
+    try:
+        return verify.read_note(text)
+    except ValueError as error:
+        raise verify.Tampered(None, f"its note is none ({error})") from None
 
 
 def _check_text(digest: str, seq: int, text: str | None) -> None:
@@ -64,9 +80,14 @@ def _check_text(digest: str, seq: int, text: str | None) -> None:
         raise verify.Tampered(seq, f"the text that it adopts does not have the digest {digest}")
 
 
-async def _elements(store: RedisStore, tenant: str) -> AsyncIterator[bytes]:
-    after = 0
+async def _elements(store: RedisStore, tenant: str, note: str) -> AsyncIterator[bytes]:
+    """All up to where *note* ends. What stands behind that only if nobody signed it: a newer note says that
+    writers went on meanwhile."""
+    size, after = int(_note(note)["size"]) if note else MAX_INT, 0
     while page := await store.elements(tenant, after, PAGE):
-        for element in page:
+        moved = after + len(page) > size and await store.note(tenant) != note
+        for element in page[: size - after] if moved else page:
             yield element
         after += len(page)
+        if moved:
+            return

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import subprocess
 import sys
 import tempfile
@@ -13,13 +14,18 @@ import pytest
 
 from ledger import events as ev
 from ledger.__main__ import main
-from ledger.chain import GENESIS, Entry, receipt, seal
+from ledger.chain import Entry, receipt, seal
+from ledger.clock import ManualClock
 from ledger.embedded import EmbeddedValkey
+from ledger.events import Actor
+from ledger.ledger import Ledger
 from ledger.redis_store import FUNCTION, RedisStore, connect
-from tests.chains import POLICY_TEXT, sealed, tell_story
+from tests.chains import POLICY_TEXT, tell_story
+from tests.exports import OLD
 
 Run = Callable[..., Awaitable[tuple[int, str]]]
 LOG = "led:{acme}:log:00000"
+INTACT = "INTACT. 9 entries of acme fit together, and 0 receipts, the last for entry 0."
 
 
 @pytest.fixture
@@ -40,7 +46,7 @@ async def store(valkey: EmbeddedValkey) -> AsyncIterator[RedisStore]:
 
 @pytest.fixture
 async def told(store: RedisStore) -> list[Entry]:
-    return await tell_story(store)
+    return await tell_story(store, signer=OLD)
 
 
 @pytest.fixture
@@ -59,7 +65,7 @@ def place(valkey: EmbeddedValkey) -> Path:
 async def test_a_running_store_is_intact(valkey, told, run):
     for where in (("--redis", valkey.url), ("--data-dir", place(valkey))):
         code, said = await run("verify", *where, "--tenant", "acme")
-        assert (code, said.splitlines()[0]) == (0, "INTACT. acme has 8 entries; 0 receipts fit.")
+        assert (code, said.splitlines()[0]) == (0, INTACT)
     code, _ = await run(
         "verify", "--redis", valkey.url, "--tenant", "acme", "--receipt", f"5:{receipt(told[4])}"
     )
@@ -69,14 +75,14 @@ async def test_a_running_store_is_intact(valkey, told, run):
 async def test_an_export_is_verified_by_us_and_by_itself(valkey, told, run, tmp_path):
     folder = tmp_path / "acme"
     code, said = await run("export", "--redis", valkey.url, "--tenant", "acme", "--to", folder)
-    assert (code, said.splitlines()[0]) == (0, f"8 entries of acme are in {folder}.")
-    for path in (folder, folder / "entries-00000.jsonl.gz"):
-        assert (await run("verify", path))[0] == 0
-        assert (await run("verify", "--file", path))[0] == 0
+    assert (code, said.splitlines()[0]) == (0, f"9 entries of acme are in {folder}.")
+    for path, wanted in ((folder, 0), (folder / "entries-00000.jsonl.gz", 2)):
+        assert (await run("verify", path))[0] == wanted
+        assert (await run("verify", "--file", path))[0] == wanted
     alone = [sys.executable, "-I", "-S", str(folder / "verify.py"), str(folder)]
     assert await asyncio.to_thread(subprocess.call, alone, stdout=subprocess.DEVNULL) == 0
     says = json.loads((folder / "manifest.json").read_text())
-    assert (says["size"], says["head"], says["durability"]) == (8, told[-1].hash, "durable")
+    assert (says["size"], says["head"], says["durability"]) == (9, told[-1].hash, "durable")
 
 
 async def test_it_runs_as_a_module(valkey, told):
@@ -106,12 +112,12 @@ def element(entry: Entry, line: bytes | None = None) -> bytes:
 @pytest.mark.parametrize(
     ("tamper", "first_bad"),
     [
-        (lambda told: ("LSET", LOG, 4, element(told[4], told[4].line.replace(b"rudo", b"eve!"))), 5),
+        (lambda told: ("LSET", LOG, 5, element(told[5], told[5].line.replace(b"rudo", b"eve!"))), 6),
         (lambda told: ("LSET", LOG, 4, b"0" * 64 + b" " + told[4].line), 5),
         (lambda told: ("LSET", LOG, 2, b""), 3),
         (lambda told: ("LPOP", LOG), 1),
-        (lambda told: ("RPUSH", LOG, b"garbage"), 9),
-        (lambda told: ("RPUSH", LOG, element(told[7])), 9),
+        (lambda told: ("RPUSH", LOG, b"garbage"), 10),
+        (lambda told: ("RPUSH", LOG, element(told[7])), 10),
         (lambda told: ("LREM", LOG, 1, element(told[3])), 4),
     ],
     ids=["edited", "hash beside it", "emptied", "first gone", "garbage", "twice", "removed"],
@@ -163,7 +169,7 @@ async def test_what_is_well_sealed_and_against_the_rules_is_named(valkey, store,
     assert await store.append("acme", [forbidden(told, **changed)], told[-1].head) is None
     code, said = await run("verify", "--redis", valkey.url, "--tenant", "acme")
     assert code == 1
-    assert said.startswith("TAMPERED. Entry 9: it ")
+    assert said.startswith("TAMPERED. Entry 10: it ")
     assert why in said
 
 
@@ -175,31 +181,25 @@ async def test_a_text_that_is_gone_or_another_is_seen(valkey, store, told, run):
     assert (await run("verify", "--redis", valkey.url, "--tenant", "acme"))[0] == 2
 
 
-async def test_it_says_intact_while_writers_append(valkey, store, run):
-    def watched(head):
-        return sealed(head, event="Watched", incident_id=None, stage=None, ref=None, **BY_US)
+async def test_it_says_intact_while_writers_append(valkey, store, told, run):
+    ledger = Ledger("acme", store, ManualClock(told[-1].at), random.Random(1), signer=OLD)
+    await ledger.catch_up()
 
-    async def write(head):
+    async def write():
         while True:
-            entry = watched(head)
-            assert await store.append("acme", [entry], head) is None
-            head = entry.head
+            watched = ev.Watched(due=1, made=1)
+            assert isinstance(
+                await ledger.record(Actor.orchestrator("bot.1"), lambda *_, seen=watched: seen), Entry
+            )
 
-    first = watched(GENESIS)
-    await store.append("acme", [first], GENESIS)
     async with asyncio.TaskGroup() as group:
-        writing = group.create_task(write(first.head))
+        writing = group.create_task(write())
         for _ in range(5):
-            assert (await run("verify", "--redis", valkey.url, "--tenant", "acme"))[0] == 0
+            code, said = await run("verify", "--redis", valkey.url, "--tenant", "acme")
+            assert code == 0, said
         writing.cancel()
-    assert (await store.head("acme")).seq > 1
-
-
-BY_US = {
-    "actor": {"kind": "orchestrator", "id": "bot.1", "via": ""},
-    "confidence": None,
-    "data": ev.Watched(due=1, made=1, missed=0).data(),
-}
+    await ledger.close()
+    assert (await store.head("acme")).seq > 9
 
 
 @pytest.mark.parametrize(

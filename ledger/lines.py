@@ -1,0 +1,32 @@
+"""The lines of a log wherever they lie: an export's folder, or a .jsonl or .jsonl.gz file of lines alone."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from ledger.verify import MAX_LINE, Incomplete, Unreadable, Verifier, check_export
+
+
+def check(path: Path, log: Verifier) -> Iterator[bytes]:
+    """Each line at *path*, once *log* took it, and at the end all that can be checked of it. Blocking.
+
+    Raises Tampered, Incomplete, Unreadable.
+    """
+    if path.is_dir():
+        yield from check_export(path, log)
+        return
+    try:
+        yield from _taken(path, log)
+    except (OSError, EOFError, zlib.error) as error:
+        raise Unreadable(f"{path} cannot be read: {error}.") from None
+    log.finish()
+
+
+def _taken(path: Path, log: Verifier) -> Iterator[bytes]:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        while line := file.readline(MAX_LINE + 2):
+            if not line.endswith(b"\n") and len(line) <= MAX_LINE:
+                raise Incomplete(f"The last line of {path.name} is cut off.")
+            log.take(line.removesuffix(b"\n"))
+            yield line.removesuffix(b"\n")
