@@ -36,6 +36,8 @@ def _tenant(view: View) -> dict[str, JSON]:
         "rules": [rules.charter, rules.policy, rules.label],
         "signers": [*view.signers],
         "paused": _event(view.paused) if view.paused else None,
+        "overridden": _event(view.overridden) if view.overridden else None,
+        "spent": [*view.spent],
         "maintenance": _pairs(view.maintenance),
         "links": [[person, channel, to] for (person, channel), to in sorted(view.links.items())],
         "runs": [[run.incident, run.service, run.action, run.at_ms] for run in view.runs],
