@@ -39,23 +39,26 @@ def seed(given: argparse.Namespace) -> bytes | None:
 
 
 @contextlib.asynccontextmanager
-async def opened(given: argparse.Namespace, user: str = "app") -> AsyncIterator[RedisStore]:
-    """The store that the flags name. The embedded server is started if nobody runs it, and met as *user*.
+async def opened(
+    given: argparse.Namespace, user: str = "app", *, new: bool = False
+) -> AsyncIterator[RedisStore]:
+    """The store that the flags name. The embedded server is started if nobody runs it, and met as *user*;
+    *new*: also where there is none yet.
 
     What was archived is read from --archive, or from `archive` in the embedded server's folder.
     """
     async with contextlib.AsyncExitStack() as closing:
-        url = given.redis or await _embedded(given.data_dir, user, closing)
+        url = given.redis or await _embedded(given.data_dir, user, closing, new=new)
         archive = given.archive or (given.data_dir / "archive" if given.data_dir else None)
         store = RedisStore(connect(url, tls_verify=given.tls_verify), archive=archive)
         closing.push_async_callback(store.close)
         yield store
 
 
-async def _embedded(folder: Path | None, user: str, closing: contextlib.AsyncExitStack) -> str:
+async def _embedded(folder: Path | None, user: str, closing: contextlib.AsyncExitStack, *, new: bool) -> str:
     if folder is None:
         raise verify.Unreadable("Name an export, or the ledger's place with --redis or --data-dir.")
-    if not await asyncio.to_thread((folder / "LOCK").exists):
+    if not (new or await asyncio.to_thread((folder / "LOCK").exists)):
         raise verify.Unreadable(f"There is no ledger in {folder}.")
     valkey = EmbeddedValkey(folder)
     await valkey.start()

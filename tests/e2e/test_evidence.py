@@ -2,19 +2,26 @@
 
 import asyncio
 import csv
+import gzip
+import json
 import re
 import subprocess
 import sys
 import zipfile
+from contextlib import asynccontextmanager
 from io import BytesIO, StringIO
 
 import aiohttp
 import pytest
 
+from bot.offbox import sink_key
 from bot.receipts import LETTERS, read
+from bot.sandbox.loopback import serve
 from bot.sandbox.premises import free_port
 from ledger.chain import receipt_of
-from tests.stages import END_S, a_scene, an_incident, the_books, until
+from ledger.clock import WallClock
+from ledger.commands.keep import Keeper, application
+from tests.stages import END_S, ROOT, a_scene, an_incident, short_folder, the_books, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("evidence")]
 TOKEN = re.compile(r"token=([^\s\"&]+)")
@@ -157,6 +164,56 @@ async def test_in_whatsapp_a_file_is_a_link_that_gives_it_once_its_page_was_pres
         assert (made.actor["id"], made.data["what"], made.data["scope"]) == ("rudo", "csv", "checkout-1")
         async with web.post(link.partition("?")[0], data={"token": form["token"][:-2] + "xx"}) as answer:
             assert answer.status == 403
+
+
+async def test_a_ledger_that_was_lost_is_made_again_from_the_copy_off_the_box_and_goes_on():
+    with short_folder() as elsewhere:
+        async with a_scene() as scene, a_keeper(elsewhere, scene) as url:
+            stage, copy, var = scene.stage, elsewhere / "acme.jsonl", elsewhere / "var"
+            await stage.end()
+            stage._settings |= {"LEDGER_SINK_URL": url}
+            await stage.start()
+            await until((elsewhere / "acme.note").exists, "the copy has a signed note")
+            await stage.end()
+            (elsewhere / "ledger.key").write_text(stage.world.keys["LEDGER_KEY"])
+            given = (copy, "--data-dir", var, "--key-file", elsewhere / "ledger.key", "--signed-part")
+            code, said = await ledger("restore", *given)
+            assert (code, "RESTORED." in said, "is missing: name its file" in said) == (0, True, True), said
+            size, restored = int(re.search(r"RESTORED. (\d+)", said)[1]), copy.read_bytes().splitlines()
+            stage._settings |= {"DATA_DIR": str(var)}
+            await stage.start()
+            rudo = stage.world.phone("rudo").in_private
+            await rudo.forgets().sends("/audit verify")
+            await rudo.expects("✅ Intact")
+            await stage.end()
+            code, said = await ledger("verify", "--data-dir", var, "--tenant", "acme")
+            assert (code, "INTACT." in said) == (0, True), said
+            code, said = await ledger(
+                "export", "--data-dir", var, "--tenant", "acme", "--to", elsewhere / "out"
+            )
+            lines = gzip.decompress((elsewhere / "out" / "entries-00000.jsonl.gz").read_bytes()).splitlines()
+            assert lines[:size] == restored[:size]
+            assert [json.loads(line)["event"] for line in lines[size:]].count("Started") == 1
+
+
+@asynccontextmanager
+async def a_keeper(folder, scene):
+    """The copy off the box of *scene*, in *folder*; where batches go."""
+    secret = sink_key(scene.stage.world.keys["ALERT_SECRET"].encode())
+    served = await serve(application(Keeper(folder, secret, WallClock())))
+    try:
+        yield f"{served.url}/"
+    finally:
+        await served.close()
+
+
+async def ledger(*words):
+    """`python -m ledger` beside the program: its exit code, and what it said."""
+    given = [sys.executable, "-m", "ledger", *map(str, words)]
+    ran = await asyncio.to_thread(
+        subprocess.run, given, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return ran.returncode, ran.stdout + ran.stderr
 
 
 async def with_a_second_admin(scene, rudo):
