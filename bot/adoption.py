@@ -184,7 +184,7 @@ def changes(before: Charter, after: Charter) -> list[str]:
         lines += [f"{group}: {name} added" for name in new.keys() - old.keys()]
         lines += [f"{group}: {name} removed" for name in old.keys() - new.keys()]
         lines += [f"{group}: {name} changed" for name in old.keys() & new.keys() if old[name] != new[name]]
-    for part in ("tenant", "limits", "chats", "policy"):
+    for part in ("tenant", "limits", "chats", "policy", "rules", "rota", "escalation", "maintenance"):
         if getattr(before, part) != getattr(after, part):
             lines.append(f"{part} changed")
     return sorted(lines)[:MOST_CHANGES]

@@ -17,6 +17,7 @@ from bot.room import Room
 from bot.seen import CardOf, unknown
 from bot.words import cap, foreign, hm, hms, plain, units
 from handlers.charter import Person, Quorum
+from handlers.rota import following
 from ledger import events as ev
 from ledger.chain import Entry
 from ledger.events import Act, Actor
@@ -168,7 +169,7 @@ class Desk:
         return await self._close(room, person, incident, tap, "resolved", text)
 
     async def escalate(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
-        others = [p for p in room.people.people if "oncall" in p.roles and p.id != person.id]
+        others = following(room.people, room.ledger.view, room.now_ms(), person.id)
         to = tuple(p.id for p in others)
         if not to:
             return Answer(phrases.escalated([]))

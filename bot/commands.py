@@ -285,18 +285,7 @@ class Commands:
         return await duty.declare(order)
 
     async def pause(self, order: Order) -> Answer:
-        """The kill switch: nothing executes until /resume. Detection and telling go on."""
-        words = await order.room.keep_words(order.words)
-
-        def decide(view: View, now: datetime) -> Event | Refusal:
-            if view.is_paused(order.room.now_ms()):
-                return Refusal("paused", "it is paused already")
-            return ev.Paused(decision="pause", reason="Paused by a person", words=words, act=order.said.act)
-
-        made = await self._record(order, decide)
-        if isinstance(made, Refusal):
-            return Answer(f"Not changed: {made.why}.")
-        return _done("Paused. Nothing executes until /resume. I go on telling you what breaks.", made)
+        return await duty.pause(order)
 
     async def resume(self, order: Order) -> Answer:
         """Who may approve nothing does not open the way for what others approve either."""
@@ -387,7 +376,7 @@ COMMANDS: Mapping[str, Command] = {
     "dlq": Command("what failed for good: /dlq replay 51", Commands.dlq),
     "oncall": Command("who is on call: /oncall override rudo until 18:00", Commands.oncall),
     "maintenance": Command("leave alone: /maintenance checkout until 2h why", Commands.maintenance),
-    "pause": Command("nothing executes until /resume", Commands.pause),
+    "pause": Command("nothing executes until /resume; or /pause until 2h why", Commands.pause),
     "resume": Command("ends /pause", Commands.resume),
     "whoami": Command("who I think you are", Commands.whoami),
     "access": Command("who may do what: /access review", Commands.access),
@@ -403,13 +392,17 @@ def _done(text: str, made: Entry) -> Answer:
     return receipted(Answer(text, ref=Ref(seq=made.seq, hash=made.hash)))
 
 
+DECIDING = frozenset({"approve", "deny", "run"})
+"""Bare words that a code follows: RUN 4812 is an approval, `/run checkout restart_workers` a proposal."""
+
+
 def _parse(said: Said) -> tuple[str, str]:
     """The command and its words; an empty command for free words. WhatsApp knows bare words too."""
     head, _, words = said.text.strip().partition(" ")
     if head.startswith("/"):
         return head[1:].partition("@")[0].lower(), words.strip()
     bare = head.lower()
-    if said.channel == "whatsapp" and bare in COMMANDS and bare not in {"approve", "deny"}:
+    if said.channel == "whatsapp" and bare in COMMANDS and bare not in DECIDING:
         return bare, words.strip()
     return "", said.text.strip()
 

@@ -8,9 +8,14 @@ from bot.offbox import Lag, OffBox
 from bot.outbox import Outbox
 from bot.room import Room
 from bot.witnessed import Witnessed
+from bot.words import at
 from detectors.mode import Mode, mode
+from handlers import maintenance
+from handlers.budget import left_micros
+from handlers.charter import Charter
 from handlers.detect import Detect
 from handlers.poll import Poller
+from handlers.rota import turn
 from ledger.events import PageFailed
 from ledger.store import Durability
 
@@ -55,6 +60,7 @@ class Condition:
         found += [self.witness.seen().sentence] if self.witness else []
         found += self._services()
         found += self._unreached()
+        found += self._duty()
         if room.ledger.view.is_paused(room.now_ms()):
             found.append("⏸ Paused: nothing executes until /resume.")
         if self.charter_mistake:
@@ -80,6 +86,20 @@ class Condition:
             return f"Policy {rules.label}. ⚠️ A changed charter waits for an admin's Adopt."
         return f"Policy {rules.label}, charter {rules.charter[:8]}."
 
+    def _duty(self) -> list[str]:
+        """Who is on call where a rota says so, what is in maintenance, and whether models are still asked."""
+        room, charter = self.room, self.room.charter
+        if charter is None:
+            return []
+        view, now_ms, zone = room.ledger.view, room.now_ms(), charter.tenant.timezone
+        now, limit = turn(charter, view, now_ms), charter.limits.model_usd_per_day
+        ends = {one.id: maintenance.until_ms(charter, view, one.id, now_ms) for one in charter.services}
+        found = [f"On call: {_name(charter, now.person)}, until {_day(now.until_ms, zone)}."] if now else []
+        found += [f"🔧 {name} is in maintenance until {_day(ms, zone)}." for name, ms in ends.items() if ms]
+        if self.asks_models and left_micros(charter, view, now_ms) <= 0:
+            found.append(f"⚠️ No model is asked any more today: ${limit} is spent.")
+        return found
+
     def _unreached(self) -> list[str]:
         """Who was not told of what is open, and why."""
         failed = [e for i in self.room.ledger.view.open() for _, e in i.every(PageFailed)]
@@ -98,3 +118,12 @@ class Condition:
         numbers, score = seen.verdict.numbers, seen.verdict.score
         rate = f"{numbers.rps_milli / 1000:.1f} req/s, {numbers.error_permille / 10:g} % errors"
         return f"{name}: {score}/100, {rate}, p95 {numbers.p95_ms} ms"
+
+
+def _name(charter: Charter, person: str) -> str:
+    found = charter.person(person)
+    return found.name if found else person
+
+
+def _day(ms: int, zone: str) -> str:
+    return f"{at(ms, zone):%a %H:%M}"

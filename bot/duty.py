@@ -1,4 +1,4 @@
-"""`/oncall` and `/maintenance`: who is woken now and next, who takes over, and what is left alone until when.
+"""`/oncall`, `/maintenance` and `/pause`: who is woken, who takes over, what is left alone until when.
 
 Each change is an entry. Who is on the rota or an admin may say who takes over; who may approve something of a
 service, or an admin, may declare its maintenance.
@@ -104,6 +104,32 @@ async def _give_back(order: Order) -> Answer:
         )
 
     return _done(await _record(order, decide), "The rota holds again.")
+
+
+async def pause(order: Order) -> Answer:
+    """`/pause [until …] [reason]`, the kill switch: nothing executes. Detection and telling go on."""
+    until_ms, why = 0, order.words
+    try:
+        if order.first.lower() == "until":
+            until_ms, why = until(order.words, order.room.now_ms(), order.room.zone(order.person))
+    except NoInstant as no:
+        return Answer(f"Not paused. {no}")
+    words = await order.room.keep_words(why)
+
+    def decide(view: View, now: datetime) -> Event | Refusal:
+        if view.is_paused(epoch_ms(now)):
+            return Refusal("paused", "it is paused already")
+        return ev.Paused(
+            decision="pause",
+            reason="Paused by a person",
+            until_ms=until_ms,
+            words=words,
+            act=order.said.act,
+        )
+
+    ends = f"{_when(order, until_ms)} or /resume" if until_ms else "/resume"
+    text = f"Paused. Nothing executes until {ends}. I go on telling you what breaks."
+    return _done(await _record(order, decide), text)
 
 
 async def declare(order: Order) -> Answer:

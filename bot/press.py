@@ -9,6 +9,7 @@ from bot.ports import Address, Card
 from bot.scene import Notes, Reader
 from handlers import governor
 from handlers.charter import Charter
+from handlers.escalate import next_call
 from ledger import events as ev
 from ledger.events import Reading
 from ledger.machine import Incident
@@ -60,7 +61,11 @@ class Press:
             Reader.of(charter, to.person),
             now_ms,
             approval_code=await self._issued(view.tenant, incident, to),
-            notes=replace(self.notes(view, incident, now_ms), said=await self._words(incident.opened.words)),
+            notes=replace(
+                self.notes(view, incident, now_ms),
+                said=await self._words(incident.opened.words),
+                next_call=next_call(incident, charter, view, now_ms),
+            ),
         )
 
     def notes(self, view: View, incident: Incident, now_ms: int) -> Notes:

@@ -97,6 +97,15 @@ def next_step(incident: Incident, charter: Charter, view: View, now_ms: int) -> 
     return Next(since, taken, at_ms) if not until_ms or at_ms < until_ms else None
 
 
+def next_call(incident: Incident, charter: Charter, view: View, now_ms: int) -> tuple[str, int] | None:
+    """Who is woken next and when, where the charter's steps say so."""
+    step = next_step(incident, charter, view, now_ms) if charter.escalation else None
+    if step is None:
+        return None
+    to = rota.named(charter.escalation[step.taken].to, charter, view, step.at_ms)
+    return (to[0], step.at_ms) if to else None
+
+
 def _of_the_charter(incident: Incident, charter: Charter) -> tuple[Fact, int, int, int] | None:
     since = incident.last(ev.Detected, ev.Reopened, ev.AskedAgain) or incident.facts[0]
     taken = _taken(incident, since)

@@ -54,6 +54,16 @@ def woken(charter: Charter, view: View, now_ms: int) -> list[Person]:
     return [person for person in charter.people if person.id == now.person]
 
 
+def following(charter: Charter, view: View, now_ms: int, person: str) -> list[Person]:
+    """Whom *person* wakes: who is on call, else who comes next; without a rota all others with the role."""
+    now = turn(charter, view, now_ms)
+    for name in (now.person, now.next) if now else ():
+        found = charter.person(name)
+        if found and name != person:
+            return [found]
+    return [one for one in charter.people if ONCALL in one.roles and one.id != person]
+
+
 def named(to: Iterable[str], charter: Charter, view: View, now_ms: int) -> tuple[str, ...]:
     """The people whom a step of escalation names, by charter id, each once.
 

@@ -201,3 +201,16 @@ def test_what_differs_is_told_without_contacts():
     after = parse(text.replace("telegram = 1002", "telegram = 2002").replace("-100200300", "-100200301"))
     assert changes(before, after) == ["chats changed", "people: tendai changed"]
     assert changes(before, before) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ('[rota]\npeople = ["me"]\nstarts = 2026-06-01T08:00:00\n', "rota changed"),
+        ('[[rules]]\nrisk = "high"\napprove = "1 admin"\n', "rules changed"),
+        ('[[escalation]]\nafter = "2m"\nto = ["me"]\n', "escalation changed"),
+        ('[[maintenance]]\nbegins = "02:00"\nends = "03:00"\n', "maintenance changed"),
+    ],
+)
+def test_what_an_admin_is_asked_to_adopt_names_every_part_that_differs(more, said):
+    assert changes(parse(FIRST), parse(FIRST + more)) == [said]

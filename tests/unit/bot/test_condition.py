@@ -12,12 +12,13 @@ from bot.outbox import Outbox
 from bot.ports import Address, Answer, SendError
 from detectors.mode import Mode
 from detectors.window import Missed
+from handlers.charter import parse
 from handlers.detect import Detect
 from handlers.poll import Poller
 from ledger import events as ev
 from ledger.events import Actor
 from ledger.store import Durability, MemoryStore, StoreDown
-from tests.rooms import Tenant, tenant
+from tests.rooms import CHARTER, Tenant, tenant
 from tests.unit.bot.test_commands import LinkCodes
 
 
@@ -138,3 +139,19 @@ async def test_the_copy_off_the_box_has_its_line_and_its_figures():
     measured = {family.name: family.samples[0].value for family in Conditions([here]).collect()}
     assert measured["countersign_offbox_lag_entries"] == 1
     assert measured["countersign_offbox_lag_seconds"] == 90
+
+
+async def test_it_says_who_is_on_call_what_is_left_alone_and_that_no_model_is_asked_any_more():
+    rules = CHARTER.replace("{approve}", "1 oncall").replace("{risk}", "low")
+    rota = '[rota]\npeople = ["rudo", "tendai"]\nstarts = 2026-06-01T08:00:00\n'
+    acme = await tenant(parse(f'{rules}{rota}[limits]\nmodel_usd_per_day = "0.01"\n'))
+    here, rudo, now_ms = condition(acme), Actor.engineer("rudo", "telegram"), acme.room.now_ms()
+    assert "On call: Rudo, until Mon 08:00." in here.lines()
+    assert not any("maintenance" in line or "No model" in line for line in here.lines())
+    declared = ev.MaintenanceDeclared(service="checkout", until_ms=now_ms + 3_600_000)
+    await acme.record(rudo, lambda v, n: declared)
+    await acme.opens()
+    said = ev.Diagnosed(incident_id="checkout-1", lens="A", round=1, cost_micros=10_000)
+    await acme.record(Actor.model("haiku"), lambda v, n: said)
+    assert "🔧 checkout is in maintenance until Wed 15:00." in here.lines()
+    assert "⚠️ No model is asked any more today: $0.01 is spent." in here.lines()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bot.ports import Answer
+from bot.ports import Answer, Verb
 from handlers.charter import parse
 from ledger import events as ev
 from tests.rooms import CHARTER, tenant
@@ -124,3 +124,38 @@ async def test_who_took_over_stands_in_the_ledger_under_their_name():
     [entry] = [e for e in await here.acme.room.store.read("acme", 0, 100) if e.event == "OncallOverridden"]
     assert (entry.actor["kind"], entry.actor["id"]) == ("engineer", "rudo")
     assert ev.EVENTS["OncallOverridden"].model_validate(entry.data).person == "tendai"
+
+
+async def test_a_pause_can_end_by_itself_and_its_reason_lies_in_the_vault():
+    here = await front()
+    assert (await here.told("rudo", "/pause until 2h a migration")).startswith(
+        "Paused. Nothing executes until 16:00 or /resume."
+    )
+    room = here.acme.room
+    assert await room.words(room.ledger.view.paused.words) == "a migration"
+    here.acme.clock.advance(7199)
+    assert room.ledger.view.is_paused(room.now_ms())
+    here.acme.clock.advance(1)
+    assert not room.ledger.view.is_paused(room.now_ms())
+    assert "Not paused. That is more than a month away" in await here.told("rudo", "/pause until 99d")
+    assert not room.ledger.view.is_paused(room.now_ms())
+
+
+async def test_run_with_a_code_stays_an_approval_where_bare_words_are_commands():
+    here = await front()
+    await here.acme.opens()
+    await here.acme.asks()
+    code = await here.code("tendai")
+    said = await here.told("+263770000002", f"RUN {code}", channel="whatsapp", private=True)
+    assert said.startswith("Approved")
+
+
+@pytest.mark.parametrize(
+    ("more", "woken"), [(ROTA, {"rudo": "tendai", "tendai": "rudo"}), ("", {"rudo": "tendai"})]
+)
+async def test_waking_the_next_wakes_who_follows_on_the_rota(more, woken):
+    for who, whom in woken.items():
+        here = await front(more)
+        opened = await here.acme.opens()
+        await here.acme.taps_on(who, Verb.ESCALATE, opened.hash)
+        assert here.acme.incident.latest(ev.Escalated).to == (whom,)

@@ -1,6 +1,7 @@
 """The charter's own steps: whom, after how long, on which channels; and peace in maintenance."""
 
-from handlers.escalate import Escalate
+from handlers.charter import parse
+from handlers.escalate import Escalate, next_call
 from ledger import events as ev
 from tests.execution_room import CHARTER, CHECKOUT, RUDO, Process, Room
 from tests.unit.handlers.test_escalate import asked, woken
@@ -77,6 +78,16 @@ async def test_in_maintenance_nobody_is_woken_and_afterwards_they_are():
     [work] = escalate.due(process.ledger.view, room.now_ms)
     assert work.at_ms % 3_600_000 == 0
     assert await woken(room, process, escalate, 8) == [("rudo",)]
+
+
+async def test_a_card_can_say_who_is_called_next_and_when():
+    room, process, _ = await steps()
+    asked_ms, view = room.now_ms, process.ledger.view
+    assert next_call(process.incident, parse(CHARTER + STEPS), view, room.now_ms) == (
+        "rudo",
+        asked_ms + 120_000,
+    )
+    assert next_call(process.incident, parse(CHARTER), view, room.now_ms) is None
 
 
 def room_policy() -> ev.Actor:
