@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from bot import auditing_receipt, auditing_rows
 from bot.auditing_entry import Readings, exported
 from bot.auditing_files import FILES, CannotMake
-from bot.auditing_scope import ALL, NoScope, Scope, bounds, read_scope
+from bot.auditing_scope import ALL, NoScope, Scope, leaving, read_scope
 from bot.auditing_verify import Checked, Checks, check
 from bot.auditing_ways import Ways
 from bot.errands import Errands
@@ -29,8 +29,9 @@ from ledger.events import Act
 from ledger.export import CannotExport
 from ledger.ledger import Refusal
 from ledger.machine import Incident
+from ledger.prove import CannotProve
 from ledger.report_source import NoSuchIncident
-from ledger.verify import Tampered
+from ledger.verify import Incomplete, Tampered
 
 AUDITORS = frozenset({"admin", "auditor"})
 MOST_DOCUMENT = 49 * 10**6
@@ -42,10 +43,12 @@ TOO_LONG = (
     "server: python -m ledger export."
 )
 NO_LINK = "I cannot send files on WhatsApp. Ask me in Telegram, in private, or set PUBLIC_BASE_URL for links."
-WHOLE = (
-    "\nAlways the whole log: it is verified from its first entry. Unpack it, then in its folder: "
-    "python3 -I -S verify.py ."
-)
+HOW = {
+    "export": "\nThe whole log, for it is verified from its first entry{rows}. Unpack it, then in its "
+    "folder: python3 -I -S verify.py .",
+    "proof": "\nOne entry, and what shows that it is under the signature. Unpack it, compare keys.txt with a "
+    "key from elsewhere, then: python3 -I -S proof.py entry-{entry}.tlog-proof --key keys.txt",
+}
 REMARK = (
     "It is what the server holds now. That nothing was cut off behind it, receipts in chats show: "
     "/audit receipt."
@@ -105,6 +108,9 @@ class Auditing:
     async def export(self, order: Order) -> Answer:
         return await self._file(order, "export")
 
+    async def proof(self, order: Order) -> Answer:
+        return await self._file(order.with_words(f"#{order.words.lstrip('#') or 0}"), "proof")
+
     async def pdf(self, order: Order) -> Answer:
         return await self._file(order if order.words else order.with_words("today"), "pdf")
 
@@ -124,7 +130,6 @@ class Auditing:
             scope = read_scope(order.room, order.words, ZoneInfo(order.zone))
         except NoScope as none:
             return Answer(str(none))
-        scope = ALL if what == "export" else scope
         if order.said.channel != "telegram":
             return self._linked(order, what, scope)
         return await self._errands.do(order, self._made(order, what, scope))
@@ -152,7 +157,7 @@ class Auditing:
 
 async def taken_out(room: Room, person: Person, act: Act, what: str, scope: Scope) -> Entry | Refusal:
     """The entry that *what* of *scope* leaves the ledger. Raises StoreDown."""
-    after, last = await bounds(room, scope)
+    after, last = await leaving(room, what, scope)
     return await room.record(person, act, exported(what, scope.name, act, after + 1, last))
 
 
@@ -160,9 +165,9 @@ async def written(room: Room, person: Person, what: str, scope: Scope, folder: P
     """The file, or why there is none. Raises StoreDown."""
     try:
         return await FILES[what](room, person, scope, folder)
-    except (CannotMake, NoSuchIncident) as none:
+    except (CannotMake, CannotProve, NoSuchIncident) as none:
         return str(none)
-    except (BrokenChain, Tampered, CannotExport) as broken:
+    except (BrokenChain, Tampered, Incomplete, CannotExport) as broken:
         return f"⚠️ Not made: {broken} /audit verify says more."
 
 
@@ -190,7 +195,8 @@ def _hindered(order: Order) -> str:
 
 
 def _caption(what: str, scope: Scope, made: Entry) -> str:
-    how = WHOLE if what == "export" else ""
+    rows = "" if scope == ALL else f", and beside it the rows of {scope.name} with their hashes"
+    how = HOW.get(what, "").format(rows=rows, entry=scope.entry)
     return f"{what} of {scope.name}{how}\n#{made.seq} · {receipt(made)}"
 
 
@@ -201,5 +207,6 @@ VIEWS: Mapping[str, View] = {
     "jsonl": View("/audit jsonl checkout-3", Auditing.jsonl),
     "pdf": View("/audit pdf checkout-3", Auditing.pdf),
     "export": View("/audit export", Auditing.export),
+    "proof": View("/audit proof #42", Auditing.proof),
     "web": View("/audit web", Auditing.web),
 }

@@ -1,4 +1,4 @@
-"""What leaves the ledger as a file: rows as CSV or JSONL, the auditor's page, the whole as an export.
+"""What leaves the ledger as a file: rows, the auditor's page, the whole as an export, one entry as a proof.
 
 1. Rows have the names and types of the accounting ledger (ledger/rows.py), a line an entry.
 2. A cell that a spreadsheet would take for a formula begins with an apostrophe
@@ -9,18 +9,21 @@
 import asyncio
 import csv
 import json
+import shutil
 import zipfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
-from bot.auditing_scope import Scope, bounds, pages
+from bot.auditing_scope import ALL, Scope, bounds, pages
 from bot.periods import FORMS
 from bot.room import Room
 from bot.version import version
 from handlers.charter import Person
+from ledger import proof, verify
 from ledger.chain import Entry
 from ledger.export import export
+from ledger.prove import Proof, prove
 from ledger.report_gather import Scope as PageScope
 from ledger.report_source import page_of
 from ledger.report_verdict import Made
@@ -47,10 +50,15 @@ async def as_jsonl(room: Room, person: Person, scope: Scope, folder: Path) -> Pa
 
 
 async def as_export(room: Room, person: Person, scope: Scope, folder: Path) -> Path:
-    """The export folder (ledger/export.py) in one zip, the same bytes for the same log."""
-    name = f"countersign-{room.tenant}-export"
-    await export(room.store, room.tenant, folder / name)
-    return await asyncio.to_thread(_zipped, folder / name)
+    """The export folder (ledger/export.py) in one zip, the same bytes for the same log.
+
+    It is always the whole log, for that is what is signed and verified. The rows of *scope* lie beside it,
+    each with the number and the hash of its entry.
+    """
+    whole = folder / f"countersign-{room.tenant}-export"
+    await export(room.store, room.tenant, whole)
+    rows = () if scope == ALL else (await as_csv(room, person, scope, folder),)
+    return await asyncio.to_thread(_zipped, whole, *rows)
 
 
 async def as_pdf(room: Room, person: Person, scope: Scope, folder: Path) -> Path:
@@ -62,7 +70,31 @@ async def as_pdf(room: Room, person: Person, scope: Scope, folder: Path) -> Path
     return path
 
 
-FILES: Mapping[str, Write] = {"csv": as_csv, "jsonl": as_jsonl, "export": as_export, "pdf": as_pdf}
+async def as_proof(room: Room, person: Person, scope: Scope, folder: Path) -> Path:
+    """The proof of one entry (ledger/prove.py), the key, and what checks it, in one zip."""
+    if not scope.entry:
+        raise CannotMake("A proof is of one entry: /audit proof #42.")
+    made = await prove(room.store, room.tenant, scope.entry)
+    place = folder / f"countersign-{room.tenant}-proof-{scope.entry}"
+    return await asyncio.to_thread(_proof, place, scope.entry, made)
+
+
+def _proof(folder: Path, seq: int, made: Proof) -> Path:
+    folder.mkdir()
+    (folder / f"entry-{seq}.tlog-proof").write_text(made.text, encoding="utf-8")
+    (folder / "keys.txt").write_text(f"{made.key}\n", encoding="utf-8")
+    for module in (proof, verify):
+        shutil.copy(str(module.__file__), folder)
+    return _zipped(folder)
+
+
+FILES: Mapping[str, Write] = {
+    "csv": as_csv,
+    "jsonl": as_jsonl,
+    "export": as_export,
+    "pdf": as_pdf,
+    "proof": as_proof,
+}
 
 
 def _about(scope: Scope) -> PageScope:
@@ -108,13 +140,13 @@ def _jsonl(rows: Sequence[Row]) -> str:
 
 
 def _name(room: Room, scope: Scope) -> str:
-    return f"countersign-{room.tenant}-{scope.name.replace('..', '_')}"
+    return f"countersign-{room.tenant}-{scope.name.replace('..', '_').replace('#', 'entry-')}"
 
 
-def _zipped(folder: Path) -> Path:
+def _zipped(folder: Path, *beside: Path) -> Path:
     path = folder.with_suffix(".zip")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(one for one in folder.rglob("*") if one.is_file()):
+        for file in [*sorted(one for one in folder.rglob("*") if one.is_file()), *beside]:
             about = zipfile.ZipInfo(str(file.relative_to(folder.parent)), _THE_DAY_ZERO)
             about.compress_type, about.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             archive.writestr(about, file.read_bytes())

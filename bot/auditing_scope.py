@@ -1,4 +1,4 @@
-"""Which entries somebody means, and how they are read: all, an incident's, a person's, or a period's.
+"""Which entries somebody means, and how they are read: all, an incident's, a person's, a period's, or one.
 
 1. An incident's entries are found by what the view knows; a period's by the order of the log, which is nearly
    that of time: an hour on each side covers a clock that was set back.
@@ -6,6 +6,7 @@
 3. What is read is checked against what this process knows: a page that is not linked to it is BrokenChain.
 """
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +22,8 @@ from ledger.view import epoch_ms
 
 PAGE = 1_000
 SLACK_MS = 3_600_000
-FORMS = f"an incident such as checkout-3, a person, or a period: {periods.FORMS}"
+FORMS = f"an incident such as checkout-3, a person, an entry such as #42, or a period: {periods.FORMS}"
+ENTRY = re.compile(r"#([1-9][0-9]{0,14})")
 KEYS_OF_PEOPLE = ("person", "recipient", "issued_by")
 
 
@@ -31,15 +33,18 @@ class NoScope(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What was asked for. At most one of the three is set; with none it is everything."""
+    """What was asked for. At most one of these is set; with none it is everything."""
 
     incident: str = ""
     person: str = ""
     period: Period | None = None
+    entry: int = 0
 
     @property
     def name(self) -> str:
         """How it is written, in answers and entries; it reads back as the same."""
+        if self.entry:
+            return f"#{self.entry}"
         return self.incident or self.person or (self.period.name if self.period else "all")
 
     def holds(self, entry: Entry) -> bool:
@@ -47,6 +52,8 @@ class Scope:
             return entry.incident_id == self.incident
         if self.person:
             return concerns(entry, self.person)
+        if self.entry:
+            return entry.seq == self.entry
         return self.period is None or self.period.holds(entry.at)
 
 
@@ -62,6 +69,8 @@ def read_scope(room: Room, words: str, zone: ZoneInfo) -> Scope:
         return Scope(incident=text)
     if person := person_named(room, text):
         return Scope(person=person.id)
+    if (found := ENTRY.fullmatch(text)) and int(found[1]) <= room.ledger.view.head.seq:
+        return Scope(entry=int(found[1]))
     try:
         return Scope(period=periods.parse(text, datetime.fromtimestamp(room.now_ms() / 1000, zone)))
     except BadPeriod:
@@ -79,11 +88,18 @@ async def bounds(room: Room, scope: Scope) -> tuple[int, int]:
     if scope.incident:
         facts = room.ledger.view.incidents[scope.incident].facts
         return facts[0].seq - 1, facts[-1].seq
+    if scope.entry:
+        return scope.entry - 1, scope.entry
     if scope.period is None:
         return 0, size
     store, tenant = room.store, room.tenant
     after = await _count_before(store, tenant, size, scope.period.start_ms - SLACK_MS)
     return after, await _count_before(store, tenant, size, scope.period.end_ms + SLACK_MS)
+
+
+async def leaving(room: Room, what: str, scope: Scope) -> tuple[int, int]:
+    """The same, of what leaves the ledger as *what* of *scope*: an export is always of all."""
+    return await bounds(room, ALL if what == "export" else scope)
 
 
 async def pages(room: Room, after: int, last: int) -> AsyncIterator[list[Entry]]:

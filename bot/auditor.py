@@ -23,7 +23,7 @@ from bot.app import Route
 from bot.auditing import AUDITORS, not_taken, written
 from bot.auditing_entry import exported
 from bot.auditing_files import FILES
-from bot.auditing_scope import ALL, NoScope, Scope, bounds, newest, read_scope
+from bot.auditing_scope import ALL, NoScope, Scope, leaving, newest, read_scope
 from bot.auditing_verify import Checks
 from bot.auditing_ways import FILE, FILE_PATH, PAGE, PAGE_PATH
 from bot.auditor_page import Sheet
@@ -143,7 +143,7 @@ class Auditor:
         visit = self._visit(PAGE, fields.get("token", ""))
         if not visit.was_opened or fields["what"] not in FILES:
             raise BadToken("This form is not one of ours.")
-        return visit, fields["what"], "all" if fields["what"] == "export" else fields.get("of", "")
+        return visit, fields["what"], fields.get("of", "")
 
     def _visit(self, audience: str, token: str) -> Visit:
         """Raises BadToken, also for a team that is not here and a person who may not."""
@@ -179,7 +179,7 @@ class Auditor:
             rows,
             older,
             wrong,
-            tuple(FILES),
+            tuple(name for name in FILES if name != "proof" or scope.entry),
         )
 
 
@@ -187,7 +187,7 @@ async def _on_record(visit: Visit, what: str, scope: Scope, raw: str, once: str)
     """The entry; None where this link has it already. Raises StoreDown."""
     room = visit.room
     act = Act(channel=CHANNEL, update=once, digest=sha256(raw.encode()).hexdigest(), at_ms=room.now_ms())
-    after, last = await bounds(room, scope)
+    after, last = await leaving(room, what, scope)
     decide = exported(what, scope.name, act, after + 1, last)
 
     def unless_opened(view: View, now: datetime) -> Event | Refusal:

@@ -23,8 +23,11 @@ from ledger.commands import (
     export,
     keep,
     keygen,
+    prove,
     reconcile,
+    replay,
     report,
+    restore,
     rotate,
     witness,
 )
@@ -47,6 +50,9 @@ class Command(Protocol):
 COMMANDS: tuple[Command, ...] = (
     check,
     export,
+    prove,
+    replay,
+    restore,
     report,
     acl,
     doctor,

@@ -285,7 +285,7 @@ async def test_each_file_is_an_entry_and_carries_its_receipt():
     assert f"#{made[-1].seq} · {receipt(made[-1])}" in found.caption
 
 
-async def test_an_export_unpacks_and_its_own_verifier_says_intact(tmp_path):
+async def test_an_export_unpacks_and_its_own_verifier_says_that_nobody_signed_it(tmp_path):
     here = await after_an_approval()
     found = await document(here, "/audit export")
     zipfile.ZipFile(BytesIO(found.content)).extractall(tmp_path)
@@ -297,7 +297,8 @@ async def test_an_export_unpacks_and_its_own_verifier_says_intact(tmp_path):
         text=True,
         check=False,
     )
-    assert "INTACT" in ran.stdout, ran.stdout + ran.stderr
+    assert ran.returncode == 2
+    assert "6 entries of acme fit together. No trusted key signed 1 to 6." in ran.stdout, ran.stdout
     assert "verify.py" in found.caption
 
 
