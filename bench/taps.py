@@ -93,9 +93,11 @@ async def door(api: str, folder: Path, people: int) -> AsyncIterator[tuple[str, 
 
 
 @asynccontextmanager
-async def whole(api: str, folder: Path, people: int) -> AsyncIterator[tuple[str, str]]:
-    """The whole program with one open request."""
-    (folder / "charter.toml").write_text(charter(people), encoding="utf-8")
+async def whole(
+    api: str, folder: Path, people: int, roles: str = '"oncall", "admin"'
+) -> AsyncIterator[tuple[str, str]]:
+    """The whole program with one open request. All people have *roles*, and who is on call gets cards."""
+    (folder / "charter.toml").write_text(charter(people, roles), encoding="utf-8")
     told = {
         "ALERT_SECRET": ALERT_SECRET.decode(),
         "LEDGER_KEY": ALERT_SECRET.decode(),
@@ -130,9 +132,9 @@ async def whole(api: str, folder: Path, people: int) -> AsyncIterator[tuple[str,
         yield f"{told['PUBLIC_BASE_URL']}/telegram/webhook", data
 
 
-def charter(people: int) -> str:
-    person = '[[people]]\nid = "p{n}"\nname = "P{n}"\nroles = ["oncall", "admin"]\ntelegram = {n}\n'
-    oncall = "".join(person.format(n=n) for n in range(1, people + 1))
+def charter(people: int, roles: str) -> str:
+    person = '[[people]]\nid = "p{n}"\nname = "P{n}"\nroles = [{roles}]\ntelegram = {n}\n'
+    oncall = "".join(person.format(n=n, roles=roles) for n in range(1, people + 1))
     return f"""
 [tenant]
 id = "acme"
@@ -148,7 +150,7 @@ id = "restart"
 title = "Restart"
 webhook = "http://127.0.0.1:9/recover"
 secret_env = "ACME_SHOP_RECOVERY"
-approve = "1 oncall"
+approve = "1 oncall or 1 admin"
 outside = true
 default = true
 """
