@@ -125,13 +125,11 @@ async def test_a_password_in_the_settings_is_named(patient, examine):
 async def test_what_it_could_not_check_is_said_and_is_not_well(patient, examine):
     code, said = await examine(deploy=False)
     assert (code, said[NOT_SO]) == (2, [])
-    assert [line.partition(" are ")[0].partition(" its ")[0] for line in said[UNKNOWN]] == [
-        (
-            "Whether FLUSHALL, FLUSHDB, SWAPDB, SHUTDOWN, REPLICAOF, DEBUG, MIGRATE, CONFIG SET, FUNCTION FLUSH, "
-            "ACL SETUSER"
-        ),
-        "Whether the server may read",
-    ]
+    deadly, again = said[UNKNOWN]
+    assert deadly.startswith(
+        "Whether FLUSHALL, FLUSHDB, SWAPDB, SHUTDOWN, REPLICAOF, DEBUG, MIGRATE, CONFIG SET"
+    )
+    assert again.startswith("Whether the server may read its own log again")
     assert all("REDIS_DEPLOY_URL" in line for line in said[UNKNOWN])
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ledger.__main__ import main
-from ledger.chain import Entry
+from ledger.chain import Entry, leaf_hash
 from ledger.clock import WallClock
 from ledger.events import Actor, Started, Stopped
 from ledger.ledger import Ledger, Refusal
@@ -124,6 +124,29 @@ async def test_what_was_taken_or_exchanged_is_named_and_no_writer_goes_on(place,
     assert (found, said in words) == (code, True), words
     for outside in (False, True):
         assert why in await place.opens(outside=outside)
+
+
+async def test_a_log_cut_to_an_older_signed_state_is_noticed_by_what_lies_outside_and_by_nothing_else(
+    place, capsys
+):
+    """After CVE-2023-31438, where a sealed log could be cut and continued: what was signed then holds."""
+    await place.owner("DEL", *map(log, range(1, 5)))
+    await place.owner("LTRIM", log(0), 0, 0)
+    await place.owner("SET", "led:{acme}:ckpt", place.older)
+    assert "rollback detected" in await place.opens(outside=True)
+    assert (await place.verify(capsys))[0] == 0
+    assert await place.opens(outside=False) == ""
+    assert "rollback detected" in await place.opens(outside=True), "also once it was written on"
+
+
+async def test_the_last_entry_edited_with_its_own_hash_is_not_what_was_signed(place, capsys):
+    """After https://github.com/codenotary/immudb/issues/2063: the value is another, and its tree is not."""
+    line = (await place.owner("LINDEX", log(4), -1))[65:].replace(b'"reason":""', b'"reason":"no"')
+    await place.owner("LSET", log(4), -1, leaf_hash(line).hex().encode() + b" " + line)
+    code, words = await place.verify(capsys)
+    assert (code, "signed" in words) == (1, True), words
+    assert "not the log of its note" in await place.opens(outside=False)
+    assert "not the log of the note in" in await place.opens(outside=True)
 
 
 async def test_an_unsigned_log_of_another_tenant_is_not_taken_either(place):
