@@ -8,7 +8,6 @@
    those that are suspect.
 """
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,7 +16,7 @@ from secrets import token_bytes
 from aiohttp import web
 
 from bot.app import Route
-from bot.ingress import body
+from bot.ingress import whole_body
 from bot.room import Room
 from handlers.adapters.github import Malformed, changes_of, genuine
 from handlers.changes import Change, Changes, merged
@@ -31,7 +30,6 @@ PATH = "/commits/webhook/{tenant}"
 MOST_BODY = 2**21
 MOST_KEPT = 200
 DELIVERY_S = 3 * 86_400
-BODY_S = 10.0
 NOBODYS = token_bytes(32)
 
 PUT = """
@@ -128,11 +126,7 @@ class CommitDoor:
     async def _body(self, request: web.Request) -> bytes:
         if request.content_type != "application/json":
             raise web.HTTPUnsupportedMediaType(text="Set the webhook's content type to application/json.")
-        try:
-            async with asyncio.timeout(BODY_S):
-                return await body(request, MOST_BODY)
-        except TimeoutError:
-            raise web.HTTPRequestTimeout(text=f"It did not arrive within {BODY_S:g} s.") from None
+        return await whole_body(request, MOST_BODY)
 
     def _secret(self, tenant: str) -> bytes:
         """The tenant's secret, or for the others one that nobody has."""

@@ -235,6 +235,8 @@ async def _health(patient: Patient) -> Findings:
 
 
 async def _answers(health: HttpHealth, charter: Charter, service: Service) -> Finding:
+    if not service.health_url and not service.push:
+        return Finding(True, f"{service.id} is watched by other tools, which post their alerts.")
     if service.push:
         return Finding(True, f"{service.id} pushes to /ingest/{charter.tenant.id}/{service.id}: see /status.")
     try:

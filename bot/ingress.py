@@ -41,6 +41,7 @@ DELIVERIES = 5
 AT_ONCE = 32
 IN_HAND = 128
 GRACE_S = 5.0
+BODY_S = 10.0
 PUT_S = 1.2
 PUT_AGAIN_S = 0.05
 BLOCK_MS = 1_000
@@ -389,6 +390,15 @@ def _order(update: Mapping[str, Any]) -> str:
         case {"message": {"chat": {"id": int(chat)}}}:
             return f"chat:{chat}"
     return ""
+
+
+async def whole_body(request: web.Request, most: int) -> bytes:
+    """The body of *request*, which arrives within BODY_S. Raises the HTTP error that says what is wrong."""
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await body(request, most)
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text=f"It did not arrive within {BODY_S:g} s.") from None
 
 
 async def body(request: web.Request, most: int) -> bytes:

@@ -15,6 +15,8 @@ from functools import partial
 from aiohttp import web
 
 from bot.adoption import Adoption
+from bot.alerts import AlertDoor
+from bot.alerts import Shelf as AlertShelf
 from bot.answer import Desk
 from bot.app import KEEPALIVE_S, Route, application
 from bot.auditing_ways import Ways
@@ -128,6 +130,7 @@ class _Program:
         self.codes = RedisCodes(redis, self.clock)
         self.shown = RedisShown(redis)
         self.changes = ChangeShelf(redis)
+        self.alerts = AlertShelf(redis)
         self.secrets = EnvironmentSecrets(environment)
         self.inbox = Inbox(redis, self.process)
         self.channels: dict[str, Channel] = {}
@@ -247,6 +250,7 @@ class _Program:
         shelf = RedisShelf(self.redis)
         self.routes += PushDoor(self.house.rooms, self.secrets, shelf, self.clock).routes()
         self.routes += CommitDoor(self.house.rooms, self.secrets, self.changes, self.clock).routes()
+        self.routes += AlertDoor(self.house.rooms, self.secrets, self.alerts, self.clock).routes()
         tools = Tools(
             clock=self.clock,
             process=self.process,
@@ -267,7 +271,9 @@ class _Program:
         )
         for room in self.house.rooms.values():
             lease = Lease(self.redis, self.clock, room.tenant, self.process)
-            detect = Detect(room.ledger, room.rulebook, self.changes.of(room.tenant))
+            detect = Detect(
+                room.ledger, room.rulebook, self.changes.of(room.tenant), self.alerts.of(room.tenant)
+            )
             self.work.append(tenant_work(room, tools, detect, self._notify(room, detect), lease))
 
     def _notify(self, room: Room, detect: Detect) -> Notify:
@@ -403,6 +409,7 @@ class _Program:
                     await self.links.refresh(room.tenant)
                     await self.shown.refresh(room.tenant)
                     await self.changes.refresh(room.tenant)
+                    await self.alerts.refresh(room.tenant)
                     room.moved = self.shown.moved(room.tenant)
                     await find_rules(room)
             await asyncio.sleep(SWEEP_S)

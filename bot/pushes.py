@@ -18,7 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from bot.app import Route
-from bot.ingress import body
+from bot.ingress import whole_body
 from bot.room import Room
 from handlers.adapters.pushed import Kept, Shelf
 from handlers.charter import Service
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 PATH = "/ingest/{tenant}/{service}"
 MOST_BODY = 2**20
-BODY_S = 10.0
 MOST_WORKERS = 64
 FORGET_MS = 120_000
 REMEMBERED_MS = 7 * 86_400_000
@@ -157,12 +156,9 @@ class PushDoor:
         return web.json_response({"number": found.number})
 
     async def _parcel(self, request: web.Request) -> parcel.Parcel:
+        raw = await whole_body(request, MOST_BODY)
         try:
-            async with asyncio.timeout(BODY_S):
-                raw = await body(request, MOST_BODY)
             return await asyncio.to_thread(parcel.unpack, raw)
-        except TimeoutError:
-            raise web.HTTPRequestTimeout(text=f"It did not arrive within {BODY_S:g} s.") from None
         except wire.Malformed as malformed:
             raise web.HTTPBadRequest(text=f"This is no push: {malformed}.") from None
 

@@ -95,9 +95,9 @@ class Service(Strict):
             raise ValueError("is both asked at health_url and pushes. Keep one of them")
         if not (self.push or self.health_url or self.alerts):
             raise ValueError(
-                'names neither health_url nor push. Write health_url = "https://host/health/alerts"; for an app '
-                'that nobody can reach, push = "NAME_OF_THE_SECRET_WITH_ITS_TOKEN"; or, where only other tools '
-                "watch it, alerts = true"
+                'names neither health_url nor push. Write health_url = "https://host/health/alerts"; for an '
+                'app that nobody can reach, push = "NAME_OF_THE_SECRET_WITH_ITS_TOKEN"; or, where only other '
+                "tools watch it, alerts = true"
             )
         if self.push and self.token_env:
             raise ValueError("pushes: token_env is for health_url. Remove token_env; push names the token")

@@ -4,7 +4,8 @@
 2. What a person closed opens again only where it was quiet in between, or is worse than it was.
 3. When more than half of at least three services stop answering at once, that is one card about the network
    in between, and no action is offered for it.
-4. The folded state is kept outside the process: a restart neither forgets nor pages again.
+4. What other tools alert of is an incident too. It closes when nothing of it fires and nothing is sick.
+5. The folded state is kept outside the process: a restart neither forgets nor pages again.
 """
 
 import json
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 
 from detectors.policy import Policy
 from detectors.suspects import Suspect as Ranked
+from detectors.suspects import rank
 from detectors.verdict import (
     ServiceState,
     Verdict,
@@ -28,6 +30,7 @@ from detectors.verdict import (
     worse,
 )
 from detectors.window import Missed, Tick
+from handlers.alerts import SIGNAL, Alerts, reading_of_alerts
 from handlers.changes import Change, Changes, candidates
 from handlers.council import SEES
 from handlers.ports import Rulebook
@@ -70,6 +73,7 @@ class Detect:
     ledger: Ledger
     rulebook: Rulebook
     changes: Changes = field(default_factory=Changes)
+    alerts: Alerts = field(default_factory=Alerts)
     seen: dict[str, Seen] = field(default_factory=dict)
     dirty: set[str] = field(default_factory=set)
     turned: bool = False
@@ -108,10 +112,25 @@ class Detect:
         if view.open_for(NETWORK) and not self._most_are_missed():
             await self._say(network_back(self._reading_of_network()))
         reading = reading_of(service, verdict, self.deploy(self.ledger.tenant, service))
-        if self._is_news(detect(service, verdict, reading, (), policy)):
-            await self._say(
-                detect(service, verdict, reading, self._suspects(service, state, verdict), policy)
-            )
+        alerted = bool(self.alerts.of(service, epoch_ms(self.ledger.now())))
+        if self._is_news(detect(service, verdict, reading, (), policy, alerted)):
+            found = self._suspects(service, state, verdict)
+            await self._say(detect(service, verdict, reading, found, policy, alerted))
+
+    async def hear(self) -> None:
+        """Append what policy says of other tools' alerts, if anything."""
+        view, now_ms = self.ledger.view, epoch_ms(self.ledger.now())
+        policy = self.rulebook.policy(view)
+        open_ones = {one.service for one in view.open() if one.reading.signal == SIGNAL}
+        for service in sorted(open_ones | {one.service for one in self.alerts.known.values()}):
+            firing = self.alerts.of(service, now_ms)
+            reading = reading_of_alerts(service, firing, self.deploy(self.ledger.tenant, service))
+            seen = self.seen.get(service)
+            sick = bool(seen and seen.verdict and seen.verdict.alarms)
+            near = self.changes.before(self._repository(service), reading.since_ms)
+            ranked = rank((), (), candidates(near, reading.since_ms))
+            found = tuple(_suspect(one, near) for one in ranked)
+            await self._say(hear(service, reading, found, policy, sick=sick))
 
     async def restore(self, states: States) -> None:
         """Take up the states of the process before. A state that cannot be read starts fresh."""
@@ -181,28 +200,58 @@ class Detect:
 
 
 def detect(
-    service: str, verdict: Verdict, reading: Reading, found: tuple[Suspect, ...], policy: Policy
+    service: str,
+    verdict: Verdict,
+    reading: Reading,
+    found: tuple[Suspect, ...],
+    policy: Policy,
+    alerted: bool = False,
 ) -> Decide:
-    """What policy appends for *verdict*: Detected, Reopened, Worsened, Recovered, or nothing."""
+    """What policy appends for *verdict*: Detected, Reopened, Worsened, Recovered, or nothing.
+
+    *alerted*: another tool's alert about the service fires, so it is not well whatever was measured.
+    """
 
     def decide(view: View, now: datetime) -> Event | Refusal:
         standing = view.open_for(service)
         if standing is not None:
-            return _while_open(standing, verdict, reading, found, policy)
-        if not should_open(verdict):
-            return NOTHING
-        before = view.newest_for(service)
-        if before and _is_recent(before, policy, epoch_ms(now)):
-            return _reopened(before, reading, found) if _may_reopen(before, reading) else NOTHING
-        return ev.Detected(
-            incident_id=view.next_incident_id(service),
-            decision="open",
-            reason=reading.headline,
-            reading=reading,
-            suspects=found,
-        )
+            return _while_open(standing, verdict, reading, found, policy, alerted)
+        return _opened(view, reading, found, policy, now) if should_open(verdict) else NOTHING
 
     return decide
+
+
+def hear(service: str, reading: Reading, found: tuple[Suspect, ...], policy: Policy, *, sick: bool) -> Decide:
+    """What policy appends for the alerts of other tools that *reading* sums up: those that `detect` may.
+
+    *sick*: our own measurements say so as well, and decide when it is over.
+    """
+
+    def decide(view: View, now: datetime) -> Event | Refusal:
+        standing = view.open_for(service)
+        if standing is None:
+            return _opened(view, reading, found, policy, now) if reading.signal else NOTHING
+        if standing.reading.severity == "warning" and reading.severity == "critical":
+            return _worsened(standing, reading, found)
+        over = not reading.signal and not sick and standing.reading.signal == SIGNAL
+        return _recovered(standing, reading) if over and standing.stage not in IN_HAND else NOTHING
+
+    return decide
+
+
+def _opened(
+    view: View, reading: Reading, found: tuple[Suspect, ...], policy: Policy, now: datetime
+) -> Event | Refusal:
+    before = view.newest_for(reading.service)
+    if before and _is_recent(before, policy, epoch_ms(now)):
+        return _reopened(before, reading, found) if _may_reopen(before, reading) else NOTHING
+    return ev.Detected(
+        incident_id=view.next_incident_id(reading.service),
+        decision="open",
+        reason=reading.headline,
+        reading=reading,
+        suspects=found,
+    )
 
 
 def network_down(reading: Reading) -> Decide:
@@ -228,22 +277,29 @@ def network_back(reading: Reading) -> Decide:
 
 
 def _while_open(
-    standing: Incident, verdict: Verdict, reading: Reading, found: tuple[Suspect, ...], policy: Policy
+    standing: Incident,
+    verdict: Verdict,
+    reading: Reading,
+    found: tuple[Suspect, ...],
+    policy: Policy,
+    alerted: bool,
 ) -> Event | Refusal:
     by_policy = standing.opened.origin == "policy"
-    if by_policy and should_recover(verdict, policy) and standing.stage not in IN_HAND:
-        return ev.Recovered(
-            incident_id=standing.id, decision="close", reason=reading.explanation, after=reading
-        )
+    if by_policy and not alerted and should_recover(verdict, policy) and standing.stage not in IN_HAND:
+        return _recovered(standing, reading)
     if verdict.alarms and standing.reading.severity == "warning" and worse("warning", verdict):
-        return ev.Worsened(
-            incident_id=standing.id,
-            decision="worsen",
-            reason=reading.headline,
-            reading=reading,
-            suspects=found,
-        )
+        return _worsened(standing, reading, found)
     return NOTHING
+
+
+def _recovered(standing: Incident, reading: Reading) -> Event:
+    return ev.Recovered(incident_id=standing.id, decision="close", reason=reading.explanation, after=reading)
+
+
+def _worsened(standing: Incident, reading: Reading, found: tuple[Suspect, ...]) -> Event:
+    return ev.Worsened(
+        incident_id=standing.id, decision="worsen", reason=reading.headline, reading=reading, suspects=found
+    )
 
 
 def _closed_in_quiet(view: View, service: str) -> bool:

@@ -58,6 +58,7 @@ class Poller:
         try:
             while True:
                 self._follow_charter()
+                await self.detect.hear()
                 await self.clock.sleep(1.0)
                 now_ms = epoch_ms(self.clock.now())
                 if self.detect.turned or now_ms - kept_ms >= KEEP_S * 1000:
@@ -102,7 +103,7 @@ class Poller:
         self._tasks = {
             service.id: asyncio.create_task(self._watch(charter, service), name=f"poll:{service.id}")
             for service in services
-            if charter
+            if charter and (service.health_url or service.push)
         }
 
     async def _watch(self, charter: Charter, service: Service) -> None:

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from bot import pushes
+from bot import ingress, pushes
 from bot.app import application
 from bot.pushes import PushDoor, RedisShelf
 from detectors.window import Tick
@@ -225,7 +225,7 @@ async def test_what_is_no_push_is_refused_with_what_is_wrong(acme):
 
 
 async def test_who_sends_a_byte_now_and_then_does_not_keep_the_door_open(acme, monkeypatch):
-    monkeypatch.setattr(pushes, "BODY_S", 0.1)
+    monkeypatch.setattr(ingress, "BODY_S", 0.1)
     never = asyncio.Event()
 
     async def body():
