@@ -4,7 +4,7 @@
     entries-00000.jsonl.gz    the entries, one canonical line each, 65,536 a file
     tile/…                    the tree of their hashes (https://c2sp.org/tlog-tiles)
     checkpoint                the newest signed note; witnesses may add their lines to it
-    rotations/0000.note       the notes with which one key handed over to the next
+    rotations/0000.note       the notes with which one key handed over to the next, and what a witness signed
     keys.txt                  the keys that the log names, oldest first: compare them with what you were told
     receipts.txt              not ours: what people kept, SEQ:CODE a line; whoever verifies may put it here
     texts/<digest>.txt        every charter and policy that was adopted
@@ -61,12 +61,19 @@ async def export(
         page = await store.read(tenant, packing.seen.size, min(PAGE, size - packing.seen.size))
         await asyncio.to_thread(packing.add, page)
         progress(packing.seen.size, size)
-    beside = {f"rotations/{at:04}.note": kept for at, kept in enumerate(await store.kept_notes(tenant))}
+    notes = [*await store.kept_notes(tenant), *await _cosigned(store, tenant, size)]
+    beside = {f"rotations/{at:04}.note": kept for at, kept in enumerate(notes)}
     for digest in packing.seen.digests:
         if (text := await store.get_text(tenant, digest)) is not None:
             beside[f"texts/{digest}.txt"] = text
     await asyncio.to_thread(packing.finish, beside, note, await store.durability())
     return Head(packing.seen.size, packing.seen.head)
+
+
+async def _cosigned(store: Store, tenant: str, size: int) -> list[str]:
+    """The newest note that a witness signed too, if it is of no more than *size* entries."""
+    note = await store.cosigned(tenant)
+    return [note] if note and read_note(note)[0].size <= size else []
 
 
 async def end(store: Store, tenant: str) -> tuple[str, int]:

@@ -34,15 +34,14 @@ class Source:
 
     path: Path
     note: str = ""
-    rotations: Sequence[str] = ()
-    cosigned: str = ""
+    older: Sequence[str] = ()
     texts: Mapping[str, str] = field(default_factory=dict)
     size: int = 0
 
     def lines(self, log: verify.Verifier) -> Iterator[bytes]:
         """Each line, once *log* took it. Blocking. Raises as `lines.check` does."""
         if not self.path.is_dir():
-            log.notes += [read_note(one) for one in (*self.rotations, self.note) if one]
+            log.notes += [read_note(one) for one in (*self.older, self.note) if one]
         for line in lines.check(self.path, log):
             yield line
             if log.size == self.size:
@@ -59,10 +58,10 @@ def found(path: Path, texts: Iterable[Path] = ()) -> Source:
         raise verify.Unreadable(f"There is nothing at {path}.")
     if path.is_dir():
         kept = _by_digest([*sorted((path / "texts").glob("*.txt")), *texts])
-        rotations = [_text(file) for file in sorted((path / "rotations").glob("*.note"))]
-        return Source(path, _text(path / "checkpoint"), rotations, _text(path / "witnessed"), kept)
+        notes = [_text(file) for file in sorted((path / "rotations").glob("*.note"))]
+        return Source(path, _text(path / "checkpoint"), notes, kept)
     rotations = [_text(file) for file in sorted(path.with_suffix(".rotations").glob("*.note"))]
-    return Source(path, _text(path.with_suffix(".note")), rotations, texts=_by_digest(texts))
+    return Source(path, _text(path.with_suffix(".note")), rotations, _by_digest(texts))
 
 
 def judged(source: Source, log: verify.Verifier, *, unsigned: bool = False) -> str:
@@ -104,10 +103,10 @@ async def restore(store: Store, source: Source, log: verify.Verifier) -> list[st
     for digest in log.digests.keys() - set(missing):
         await _put_text(store, log.tenant, digest, source.texts[digest])
     kept = await store.kept_notes(log.tenant)
-    for note in source.rotations[len(kept) :]:
+    for note in _rotations(source, log)[len(kept) :]:
         await store.keep_note(log.tenant, note)
-    if source.cosigned:
-        await store.keep_cosigned(log.tenant, source.cosigned)
+    for note in [one for one in source.older if _size(one) not in log.rotations]:
+        await store.keep_cosigned(log.tenant, note)
     for page in _pages(source, log, head.seq):
         note = source.note if page[-1].seq == log.size else ""
         if await store.append(log.tenant, page, head, note) is not None:
@@ -122,12 +121,21 @@ async def _begun(store: Store, source: Source, log: verify.Verifier) -> Head:
     """Where to go on: at the beginning, or where a restore of the same was interrupted."""
     head, kept = await store.head(log.tenant), await store.kept_notes(log.tenant)
     same = head.seq < log.size and (not head.seq or _leaf(log, head.seq) == bytes.fromhex(head.hash))
-    if not same or await store.note(log.tenant) or kept != [*source.rotations[: len(kept)]]:
+    if not same or await store.note(log.tenant) or kept != _rotations(source, log)[: len(kept)]:
         raise CannotRestore(
             f"{log.tenant} has a ledger there already, of {head.seq} entries. Nothing is ever written over "
             "one: restore to an empty server, or under --data-dir to a new folder."
         )
     return head
+
+
+def _rotations(source: Source, log: verify.Verifier) -> list[str]:
+    """The notes under which one key followed another. The one that is none of these, a witness signed."""
+    return [note for note in source.older if _size(note) in log.rotations]
+
+
+def _size(note: str) -> int:
+    return int(read_note(note)["size"])
 
 
 async def _put_text(store: Store, tenant: str, digest: str, text: str) -> None:

@@ -42,6 +42,7 @@ class Lost:
     entries: list[Entry]
     note: str
     rotations: list[str]
+    cosigned: str
 
     @property
     def export(self) -> Path:
@@ -76,7 +77,12 @@ async def lost():
         store = MemoryStore()
         await a_log(store)
         entries = await store.read("acme", 0, 100)
-        made = Lost(Path(folder), entries, await store.note("acme"), await store.kept_notes("acme"))
+        size = len(entries) - 1
+        root = Frontier().extend(bytes.fromhex(entry.hash) for entry in entries[:size]).root()
+        seen = Checkpoint(origin_of("acme", entries[0].hash), size, root)
+        cosigned = signed(seen, Signer(seen.origin, seed_of(NEW))) + WITNESS.sign(seen.text(), 7)
+        await store.keep_cosigned("acme", cosigned)
+        made = Lost(Path(folder), entries, await store.note("acme"), await store.kept_notes("acme"), cosigned)
         await export(store, "acme", made.export)
         copy, rotated = Copy(made.copy.parent, "acme"), len(entries) - 3
         copy.take(Batch("acme", entries[:rotated], made.rotations[0]))
@@ -141,6 +147,15 @@ async def test_an_export_becomes_the_ledger_that_it_was(server, lost, run, tmp_p
     for digest in {lost.entries[1].data["digest"], lost.entries[1].data["policy_digest"]}:
         assert await store.get_text("acme", digest) in {CHARTER, POLICY_TEXT}
     await goes_on(store, lost, tmp_path)
+    assert await store.cosigned("acme") == lost.cosigned
+
+
+async def test_an_export_has_what_the_witness_signed_and_who_knows_it_sees_how_far(lost, run):
+    code, said = await run("verify", lost.export, "--key", lost.key(), "--witness", WITNESS.vkey)
+    assert (code, f"up to entry {len(lost.entries) - 1} by {WITNESS.vkey}" in said) == (0, True), said
+    other = Witness("witness.example/w2", b"w" * 32)
+    code, said = await run("verify", lost.export, "--key", lost.key(), "--witness", other.vkey)
+    assert (code, "There is no signature of" in said) == (2, True), said
 
 
 async def test_the_copy_off_the_box_becomes_the_ledger_that_it_was(server, lost, run, tmp_path):
