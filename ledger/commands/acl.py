@@ -17,7 +17,9 @@ AFTER = """\
 # Then: REDIS_URL=redis://app:…@host/0 and REDIS_DEPLOY_URL=redis://deploy:…@host/0 for the release. The
 # other addresses belong to people (--redis of `python -m ledger`) and never into the bot's environment.
 # See that it holds: python -m ledger doctor --redis redis://app:…@host/0 --deploy redis://deploy:…@host/0
-# Last, once you yourself enter with a name that may do everything: ACL SETUSER default off
+# Last, once you yourself enter with a name that may do everything: ACL SETUSER {default}
+# Nobody enters as it then. It keeps its rights, for many a server reads its own log again as that user, and
+# without them loses each batch when it restarts.
 # Set no requirepass: CONFIG GET, which tells the app how durable the server is, would show it.
 """
 EMBEDDED = """\
@@ -36,7 +38,10 @@ async def run(given: argparse.Namespace) -> int:
     print(BEFORE.format(kind=server.kind, version=".".join(map(str, server.version))))
     for user, command in zip(acl.USERS, acl.commands(server), strict=True):
         print(f"# {user.name}: {user.purpose}\n{command}\n")
-    print(EMBEDDED.format(folder=given.data_dir) if given.data_dir else AFTER, end="")
+    print(
+        EMBEDDED.format(folder=given.data_dir) if given.data_dir else AFTER.format(default=acl.DEFAULT),
+        end="",
+    )
     return 0
 
 

@@ -342,7 +342,9 @@ async def user_of(folder: str, user: str) -> AsyncIterator[RedisStore]:
 async def test_what_the_command_prints_is_what_the_server_takes(server, capsys):
     kind = f"{server.kind.kind}-{'.'.join(map(str, server.kind.version))}"
     assert await asyncio.to_thread(main, ["acl", "--server", kind]) == 0
-    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ACL SETUSER")]
+    said = capsys.readouterr().out.splitlines()
+    assert any(line.endswith("ACL SETUSER default off ~* &* +@all") for line in said)
+    printed = [line for line in said if line.startswith("ACL SETUSER")]
     assert len(printed) == len(acl.USERS)
     owner = server.as_("owner")
     for line in printed:
