@@ -3,8 +3,8 @@
     python -m bench.crowd [--people 1000]
 
 The program is one process with an embedded Valkey (`appendfsync always`). Another process is Telegram: it
-posts all taps at once and waits until each was answered. Bars: exactly one Authorized, every tap answered, and
-the last within two seconds.
+posts all taps at once and waits until each was answered. Bars: exactly one Authorized, every tap answered,
+and the last within two seconds.
 """
 
 import argparse

@@ -456,13 +456,15 @@ def _codes(scene: Scene, options: list[ev.Option]) -> str:
 
 
 def _votes(scene: Scene, options: list[ev.Option]) -> list[Line]:
-    """0 of 2 so far, for each option that needs more than one or has a vote."""
+    """0 of 2 so far, for each option that needs more than one or has a vote, and who may still vote."""
     tally = scene.incident.votes()
     said = []
     for one in options:
         have, need, voters = progress(scene, one)
         if need > 1 or tally.get(one.key):
             names = f" ({scene.names(voters, 3)})" if voters else ""
+            left = [person for person in scene.able(one) if person not in voters] if voters else []
+            names += f", {scene.names(left, 3)} may still" if left else ""
             key = f"{one.key}: " if len(options) > 1 else ""
             said.append(f"{key}{have} of {need} so far{names}")
     return [must(f"<b>{', '.join(said)}.</b>")] if said else []

@@ -131,11 +131,16 @@ def _taken(incident: Incident, since: Fact) -> int:
 
 
 def people(incident: Incident, charter: Charter, *, everybody: bool) -> tuple[str, ...]:
-    """Who is told: approvers of the present request by charter id, those who were not paged yet first."""
+    """Who is told: approvers of the present request by charter id, those who were not paged yet first.
+
+    Who stands for an option already is not asked again.
+    """
     request = incident.request.event if incident.request else None
     options = request.options if isinstance(request, ev.Validated) else ()
     quorums = [Quorum.parse(option.approve) for option in options if option.action]
-    may = [p.id for p in charter.people if any(quorum.admits(p.roles) for quorum in quorums)]
+    voted = set().union(*incident.votes().values())
+    able = [p.id for p in charter.people if any(quorum.admits(p.roles) for quorum in quorums)]
+    may = [person for person in able if person not in voted]
     paged = {event.recipient for _, event in incident.every(ev.Paged)}
     fresh, again = [p for p in may if p not in paged], [p for p in may if p in paged]
     return tuple(fresh + again) if everybody or not fresh else tuple(fresh)

@@ -318,6 +318,10 @@ async def hostile_parameter_values(eve: Attacker) -> None:
         await eve.types(private, f"/approve {code}", "No open request has that code", "Send the code")
     for words in ("'; DROP", "$(id)", "../../etc/passwd"):
         await eve.types(private, f"/approve {words}", "Send the code")
+    for values in ("workers=$(id)", "workers", "--all", "='", "a=1;b"):
+        await eve.types(private, f"/run checkout restart_workers {values}", "Nothing was asked")
+    await eve.types(private, "/run checkout restart_workers;id", "Send /run")
+    await eve.types(private, "/dlq replay 1;2", "no such dead letter")
     await eve.types(private, "/incident ../../etc/passwd", "know no such")
     await eve.types(private, "/outcome <b>checkout-1</b> ran", "Send /outcome")
 

@@ -265,7 +265,7 @@ def test_the_readers_own_name_reads_you_and_the_clock_is_theirs():
 
 def test_votes_are_counted_out_of_what_is_needed():
     assert "<b>0 of 2 so far.</b>" in card_of("two are needed").html
-    assert "<b>1 of 2 so far (Tendai).</b>" in card_of("one of two voted").html
+    assert "<b>1 of 2 so far (Tendai), Rudo, Tariro may still.</b>" in card_of("one of two voted").html
     assert "Needs two of: Rudo, Tendai, Tariro." in card_of("two are needed").html
 
 

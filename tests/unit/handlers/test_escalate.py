@@ -2,11 +2,14 @@
 
 import pytest
 
+from bot.ports import Verb
 from handlers.charter import parse
-from handlers.escalate import Escalate
+from handlers.escalate import Escalate, people
 from handlers.ports import PortError
 from ledger import events as ev
 from tests.execution_room import BOT, CHARTER, CHECKOUT, POLICY, RUDO, Process, Room
+from tests.rooms import charter as rules_of
+from tests.rooms import tenant
 
 
 async def asked(charter: str = CHARTER, life_ms: int = 300_000) -> tuple[Room, Process, Escalate]:
@@ -137,3 +140,11 @@ async def test_a_ledger_that_is_away_is_asked_again():
         await escalate.do(work)
     process.disk.away = False
     assert len(await woken(room, process, escalate)) == 1
+
+
+async def test_who_voted_already_is_not_woken_again():
+    acme = await tenant(rules_of("2 oncall"))
+    await acme.opens()
+    request = await acme.asks()
+    await acme.taps_on("rudo", Verb.APPROVE, request.hash)
+    assert people(acme.incident, acme.room.people, everybody=True) == ("tendai",)
