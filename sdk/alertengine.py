@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from . import histogram
 from .cell import Closed, Packed
 from .minute import Sum
 from .told import Told
@@ -31,6 +30,7 @@ def _rows(service: str, t: int, closed: Iterable[Closed]) -> Iterator[Document]:
     for packed in (part for one in closed for part in one.routes):
         _sum(sums, packed)
     for name, whole in sums.items():
+        curve = whole.curve()
         method, _, path = name.partition(" ")
         yield {
             "bucket_ts": t,
@@ -39,21 +39,16 @@ def _rows(service: str, t: int, closed: Iterable[Closed]) -> Iterator[Document]:
             "method": method if path else "",
             "status_group": "all",
             "count": whole.n,
-            "avg_latency_ms": _mean_ms(whole),
-            "max_latency_ms": round(histogram.midpoint(max(whole.hist)) / 1e6, 3) if whole.hist else 0.0,
-            "p50_ms": whole.ms(0.50),
-            "p95_ms": whole.ms(0.95),
+            "avg_latency_ms": round(whole.mean_ms(), 3),
+            "max_latency_ms": curve.ms(1.0),
+            "p50_ms": curve.ms(0.50),
+            "p95_ms": curve.ms(0.95),
             "errors": whole.errors,
         }
 
 
 def _sum(sums: dict[str, Sum], packed: Packed) -> None:
     sums.setdefault(packed.name, Sum()).add(packed)
-
-
-def _mean_ms(whole: Sum) -> float:
-    total = sum(histogram.midpoint(i) * c for i, c in whole.hist.items())
-    return round(total / whole.n / 1e6, 3) if whole.n else 0.0
 
 
 def ingestion(told: Told) -> Document:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
+from typing import NamedTuple
 
 from . import histogram
 from .wire import MAX_NAME, OTHER, Part, Slot, slot_document
@@ -43,7 +43,7 @@ class Cell:
             self.errors,
             self.client_errors,
             self.aborted,
-            _packed(self.hist),
+            *_packed(self.hist),
             self.exceptions or NOTHING,
         )
         self.hist.clear()
@@ -56,26 +56,31 @@ class Cell:
 NOTHING: dict[str, int] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """A cell's second at rest, some eight bytes a bucket."""
+class Packed(NamedTuple):
+    """A cell's second at rest, six bytes a bucket: *buckets*, and how many are in each."""
 
     name: str
     n: int
     errors: int
     client_errors: int
     aborted: int
-    pairs: array[int]
+    buckets: array[int]
+    counts: array[int]
     exceptions: dict[str, int]
 
     @classmethod
     def of(cls, part: Part) -> Packed:
         """Return a part of the wire at rest."""
-        return cls(part.name, part.n, part.errors, 0, 0, _packed(part.hist), dict(part.exceptions))
+        return cls(part.name, part.n, part.errors, 0, 0, *_packed(part.hist), dict(part.exceptions))
 
     def part(self) -> Part:
         """Return it as the wire has it."""
-        return Part(self.name, self.n, self.errors, histogram.unflat(self.pairs), self.exceptions)
+        return Part(self.name, self.n, self.errors, self.hist, self.exceptions)
+
+    @property
+    def hist(self) -> dict[int, int]:
+        """The histogram."""
+        return dict(zip(self.buckets, self.counts))  # noqa: B905 - they are equally long; strict costs on 3.10
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,9 @@ class Closed:
         routes = tuple(Packed.of(p) for p in slot.routes)
         streams = tuple(Packed.of(p) for p in slot.streams)
         closed = cls(slot.t, routes, tuple(Packed.of(p) for p in slot.dependencies), 0, streams)
-        whole = Packed("", slot.n, slot.errors, slot.client_errors, slot.aborted, _packed(slot.hist), NOTHING)
+        whole = Packed(
+            "", slot.n, slot.errors, slot.client_errors, slot.aborted, *_packed(slot.hist), NOTHING
+        )
         closed.__dict__["total"] = whole
         return closed
 
@@ -116,7 +123,7 @@ class Closed:
             self.total.errors,
             self.total.client_errors,
             self.total.aborted,
-            histogram.unflat(self.total.pairs),
+            self.total.hist,
             tuple(r.part() for r in self.routes),
             tuple(d.part() for d in self.dependencies),
             tuple(s.part() for s in self.streams),
@@ -125,17 +132,18 @@ class Closed:
 
 def total(parts: Iterable[Packed]) -> Packed:
     """Return the sum of what is packed, without names."""
-    hist: defaultdict[int, int] = defaultdict(int)
+    counts = [0] * histogram.BUCKETS.stop
     n = errors = client_errors = aborted = 0
     for one in parts:
         n += one.n
         errors += one.errors
         client_errors += one.client_errors
         aborted += one.aborted
-        for i, c in zip(one.pairs[::2], one.pairs[1::2]):  # noqa: B905 - strict costs on 3.10, pairs are pairs
-            hist[i] += c
-    return Packed("", n, errors, client_errors, aborted, _packed(hist), NOTHING)
+        for i, c in zip(one.buckets, one.counts):  # noqa: B905 - as above
+            counts[i] += c
+    hist = {i: c for i, c in enumerate(counts) if c}
+    return Packed("", n, errors, client_errors, aborted, *_packed(hist), NOTHING)
 
 
-def _packed(hist: Mapping[int, int]) -> array[int]:
-    return array("I", chain.from_iterable(hist.items()))
+def _packed(hist: Mapping[int, int]) -> tuple[array[int], array[int]]:
+    return array("H", list(hist)), array("I", list(hist.values()))

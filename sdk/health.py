@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import sub
 
-from . import advice, histogram
+from . import advice
 from .cell import Closed
-from .minute import Minute, Sum
+from .minute import Curve, Minute, Sum
 from .wire import Gauge, gauge
 
 SCHEMA = "health/1"
@@ -46,13 +47,14 @@ class Present:
 def evaluate(present: Present, closed: Sequence[Closed], minute: Minute) -> Document:
     """Return the ``health/1`` document of the closed slots of the last minute, and what they add up to."""
     edge = present.now_ms // 1000 - RECENT_S
-    recent, before = Sum(), Sum()
+    whole, recent = minute.total, Sum()
     for one in closed:
-        (recent if one.t >= edge else before).add(one.total)
-    whole = minute.total
+        if one.t >= edge:
+            recent.add(one.total)
+    before = whole.less(recent)
     seconds = closed[-1].t - closed[0].t + 1 if closed else 0
     components = {
-        "latency": component(histogram.above(recent.hist, SLOW_NS), recent.n, 0.05, 0.15),
+        "latency": component(recent.curve().above(SLOW_NS), recent.n, 0.05, 0.15),
         "errors": component(recent.errors, recent.n, 0.02, 0.10),
         "anomalies": _anomalies(recent, before),
         "traffic": _traffic(recent.n, before.n, seconds - RECENT_S),
@@ -109,8 +111,8 @@ def _anomalies(recent: Sum, before: Sum) -> int:
     """Share of recent requests slower than twice the p95 before."""
     if before.n < 20:
         return 100
-    usual = max(2 * histogram.quantile(before.hist, 0.95), 50_000_000)
-    return component(histogram.above(recent.hist, usual), recent.n, 0.05, 0.15)
+    usual = max(2 * before.curve().ns(0.95), 50_000_000)
+    return component(recent.curve().above(usual), recent.n, 0.05, 0.15)
 
 
 def _traffic(recent: int, before: int, seconds_before: int) -> int:
@@ -133,25 +135,27 @@ def _trend(recent: Sum, before: Sum) -> str:
 
 def _metrics(present: Present, minute: Minute, seconds: int) -> Document:
     whole = minute.total
-    hooks = histogram.merge(*(r.hist for name, r in minute.routes.items() if "webhook" in name))
-    api = {i: c - hooks.get(i, 0) for i, c in whole.hist.items()} if hooks else whole.hist
-    p95, mean = whole.ms(0.95), _mean_ms(whole.hist)
+    hooks = [one.counts for name, one in minute.routes.items() if "webhook" in name]
+    webhooks = list(map(sum, zip(*hooks))) if hooks else [0]  # noqa: B905 - all are as long as BUCKETS
+    api = list(map(sub, whole.counts, webhooks)) if hooks else whole.counts
+    curve = whole.curve()
+    p95, mean = curve.ms(0.95), whole.mean_ms()
     return {
         "overall_p95_ms": p95,
-        "webhook_p95_ms": round(histogram.quantile(hooks, 0.95) / 1e6, 3),
-        "api_p95_ms": round(histogram.quantile(api, 0.95) / 1e6, 3),
+        "webhook_p95_ms": Curve(webhooks).ms(0.95),
+        "api_p95_ms": Curve(api).ms(0.95),
         "error_rate": round(whole.error_rate, 6),
         "anomaly_score": round(abs(p95 - mean) / mean, 3) if mean else 0.0,
         "sample_size": whole.n,
-        "p50_ms": whole.ms(0.50),
-        "p99_ms": whole.ms(0.99),
+        "p50_ms": curve.ms(0.50),
+        "p99_ms": curve.ms(0.99),
         "rps": round(whole.n / seconds, 3) if seconds else 0.0,
         "inflight": present.inflight,
         "inflight_peak": present.inflight_peak,
         "oldest_ms": present.oldest_ms,
         "streams": present.streams,
         "streams_begun": minute.streams.n,
-        "first_byte_p95_ms": minute.streams.ms(0.95),
+        "first_byte_p95_ms": minute.streams.curve().ms(0.95),
         "client_error_rate": round(whole.client_errors / whole.n, 6) if whole.n else 0.0,
         "aborted": whole.aborted,
         "window_s": WINDOW_S,
@@ -161,7 +165,7 @@ def _metrics(present: Present, minute: Minute, seconds: int) -> Document:
 
 
 def _alerts(components: Mapping[str, int], recent: Sum, before: Sum) -> list[Document]:
-    slow = histogram.above(recent.hist, SLOW_NS)
+    slow = recent.curve().above(SLOW_NS)
     said = {
         "errors": (
             "error_anomaly",
@@ -172,8 +176,8 @@ def _alerts(components: Mapping[str, int], recent: Sum, before: Sum) -> list[Doc
         "latency": (
             "latency_spike",
             f"{slow} of {recent.n} requests in {RECENT_S} s were slower than {SLOW_NS // 1_000_000} ms",
-            before.ms(0.95),
-            recent.ms(0.95),
+            before.curve().ms(0.95),
+            recent.curve().ms(0.95),
         ),
     }
     return [_alert(components[what], *said[what]) for what in said if components[what] < WARNING]
@@ -202,17 +206,13 @@ def _routes(minute: Minute) -> list[Document]:
 
 
 def _route(name: str, whole: Sum) -> Document:
+    curve = whole.curve()
     return {
         "route": name,
         "n": whole.n,
-        "p50_ms": whole.ms(0.50),
-        "p95_ms": whole.ms(0.95),
+        "p50_ms": curve.ms(0.50),
+        "p95_ms": curve.ms(0.95),
         "error_rate": round(whole.error_rate, 6),
-        "slow_share": round(histogram.above(whole.hist, SLOW_NS) / whole.n, 6),
+        "slow_share": round(curve.above(SLOW_NS) / whole.n, 6),
         "exceptions": dict(whole.exceptions),
     }
-
-
-def _mean_ms(hist: Mapping[int, int]) -> float:
-    n = sum(hist.values())
-    return sum(histogram.midpoint(i) * c for i, c in hist.items()) / n / 1e6 if n else 0.0

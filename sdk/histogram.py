@@ -40,13 +40,18 @@ def midpoint(i: int) -> int:
 
 def quantile(counts: Mapping[int, int], q: float) -> int:
     """Return the *q* quantile (nearest rank, 0 < q <= 1) in nanoseconds; 0 of an empty histogram."""
-    rank = max(1, math.ceil(q * sum(counts.values()) - 1e-9))
+    at = rank(q, sum(counts.values()))
     seen = 0
     for i in sorted(counts):
         seen += counts[i]
-        if seen >= rank:
+        if seen >= at:
             return midpoint(i)
     return 0
+
+
+def rank(q: float, n: int) -> int:
+    """Return which of *n* values, by size from 1 on, is their *q* quantile."""
+    return max(1, math.ceil(q * n - 1e-9))
 
 
 def merge(*counts: Mapping[int, int]) -> dict[int, int]:
@@ -60,9 +65,18 @@ def merge(*counts: Mapping[int, int]) -> dict[int, int]:
 
 def above(counts: Mapping[int, int], ns: int) -> int:
     """Return how many values lie in buckets whose midpoint is above *ns*."""
-    at = index(ns)
-    first = at if midpoint(at) > ns else at + 1
+    first = first_above(ns)
     return sum(c for i, c in counts.items() if i >= first)
+
+
+def first_above(ns: int) -> int:
+    """Return the first bucket whose midpoint is above *ns*."""
+    at = index(ns)
+    return at if midpoint(at) > ns else at + 1
+
+
+MIDPOINTS = [0] * BUCKETS.start + [midpoint(i) for i in BUCKETS]
+"""By bucket."""
 
 
 def of(values: Iterable[int]) -> dict[int, int]:

@@ -7,56 +7,103 @@ instead of a minute's worth each time somebody asks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Mapping
+from itertools import accumulate
+from operator import mul, sub
 
 from . import histogram
 from .cell import Closed, Packed
 
 
-class Sum:
-    """Counts of one route, or of all, over some seconds."""
+class Curve:
+    """The latencies of a sum, from fast to slow: every quantile is one search."""
 
-    __slots__ = ("aborted", "client_errors", "errors", "exceptions", "hist", "n")
+    __slots__ = ("_seen",)
+
+    def __init__(self, counts: list[int]) -> None:
+        self._seen = list(accumulate(counts))
+
+    def ms(self, q: float) -> float:
+        """Quantile (nearest rank) in milliseconds; 0 where there is nothing."""
+        return round(self.ns(q) / 1e6, 3)
+
+    def ns(self, q: float) -> int:
+        """Quantile (nearest rank) in nanoseconds; 0 where there is nothing."""
+        n = self._seen[-1]
+        return histogram.midpoint(bisect_left(self._seen, histogram.rank(q, n))) if n else 0
+
+    def above(self, ns: int) -> int:
+        """How many lie in buckets whose midpoint is above *ns*."""
+        return self._seen[-1] - self._seen[histogram.first_above(ns) - 1]
+
+
+class Sum:
+    """Counts of one route, or of all, over some seconds; *counts* by bucket."""
+
+    __slots__ = ("_curve", "aborted", "client_errors", "counts", "errors", "exceptions", "n")
 
     def __init__(self) -> None:
         self.n = self.errors = self.client_errors = self.aborted = 0
-        self.hist: dict[int, int] = {}
+        self.counts = [0] * histogram.BUCKETS.stop
         self.exceptions: dict[str, int] = {}
+        self._curve: Curve | None = None
 
     @property
     def error_rate(self) -> float:
         """Share of requests that failed."""
         return self.errors / self.n if self.n else 0.0
 
-    def ms(self, q: float) -> float:
-        """Quantile of latency in milliseconds."""
-        return round(histogram.quantile(self.hist, q) / 1e6, 3)
+    @property
+    def hist(self) -> dict[int, int]:
+        """The histogram."""
+        return {i: c for i, c in enumerate(self.counts) if c}
+
+    def curve(self) -> Curve:
+        """Return the latencies, to be asked for quantiles."""
+        found = self._curve
+        if found is None:
+            found = self._curve = Curve(self.counts)
+        return found
+
+    def mean_ms(self) -> float:
+        """The mean of latency in milliseconds."""
+        return sum(map(mul, histogram.MIDPOINTS, self.counts)) / self.n / 1e6 if self.n else 0.0
 
     def add(self, one: Packed) -> None:
         """Count *one* in."""
         self._count(one, 1)
-        hist = self.hist
-        pairs = one.pairs
-        for i, c in zip(pairs[::2], pairs[1::2]):  # noqa: B905 - strict costs on 3.10, pairs are pairs
-            hist[i] = hist.get(i, 0) + c
+        counts = self.counts
+        for i, c in zip(one.buckets, one.counts):  # noqa: B905 - they are equally long; strict costs on 3.10
+            counts[i] += c
         for kind, c in one.exceptions.items():
             self.exceptions[kind] = self.exceptions.get(kind, 0) + c
 
     def copy(self) -> Sum:
         """Return another with the same counts."""
+        return self.less(Sum())
+
+    def less(self, part: Sum) -> Sum:
+        """Return what is left without *part*, which is among it."""
         other = Sum()
-        other.n, other.errors = self.n, self.errors
-        other.client_errors, other.aborted = self.client_errors, self.aborted
-        other.hist, other.exceptions = dict(self.hist), dict(self.exceptions)
+        other.n, other.errors = self.n - part.n, self.errors - part.errors
+        other.client_errors = self.client_errors - part.client_errors
+        other.aborted = self.aborted - part.aborted
+        other.counts = list(map(sub, self.counts, part.counts))
+        other.exceptions = dict(self.exceptions)
+        _drop(other.exceptions, part.exceptions)
         return other
 
     def subtract(self, one: Packed) -> None:
         """Take out *one*, which has been counted in."""
         self._count(one, -1)
-        _drop(self.hist, zip(one.pairs[::2], one.pairs[1::2]))  # noqa: B905 - as above
-        _drop(self.exceptions, one.exceptions.items())
+        counts = self.counts
+        for i, c in zip(one.buckets, one.counts):  # noqa: B905 - as above
+            counts[i] -= c
+        _drop(self.exceptions, one.exceptions)
 
     def _count(self, one: Packed, sign: int) -> None:
+        self._curve = None
         self.n += sign * one.n
         self.errors += sign * one.errors
         self.client_errors += sign * one.client_errors
@@ -100,10 +147,9 @@ class Minute:
                 del self.routes[one.name]
 
 
-def _drop(counts: dict[int, int] | dict[str, int], taken: Iterable[tuple[object, int]]) -> None:
-    left: dict[object, int] = counts  # type: ignore[assignment]
-    for key, c in taken:
-        if left[key] == c:
-            del left[key]
+def _drop(counts: dict[str, int], taken: Mapping[str, int]) -> None:
+    for key, c in taken.items():
+        if counts[key] == c:
+            del counts[key]
         else:
-            left[key] -= c
+            counts[key] -= c

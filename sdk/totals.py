@@ -16,7 +16,6 @@ from .wire import OTHER, Malformed
 OCTAVES = (histogram.BUCKETS.stop >> 5) + 1
 KINDS = ("routes", "dependencies", "streams")
 MAX_NAMES = 1024
-MIDPOINTS = [0] * histogram.BUCKETS.start + [histogram.midpoint(i) for i in histogram.BUCKETS]
 
 
 class Total:
@@ -35,9 +34,9 @@ class Total:
         self.errors += one.errors
         self.client_errors += one.client_errors
         self.aborted += one.aborted
-        for i, c in zip(one.pairs[::2], one.pairs[1::2]):  # noqa: B905 - strict costs on 3.10, pairs are pairs
+        for i, c in zip(one.buckets, one.counts):  # noqa: B905 - they are equally long; strict costs on 3.10
             self.octaves[i >> 5] += c
-            self.sum_ns += c * MIDPOINTS[i]
+            self.sum_ns += c * histogram.MIDPOINTS[i]
         for kind, c in one.exceptions.items():
             name = kind if kind in self.exceptions or len(self.exceptions) < MAX_EXCEPTIONS else OTHER
             self.exceptions[name] = self.exceptions.get(name, 0) + c

@@ -24,7 +24,7 @@ NOW = wire.Snapshot("shop", 1_764_000_000_000)
 
 def second(*latencies, name="GET /", errors=0, exceptions=()):
     packed = Packed(
-        name, len(latencies), errors, 0, 0, _packed(histogram.of(latencies)), dict.fromkeys(exceptions, 1)
+        name, len(latencies), errors, 0, 0, *_packed(histogram.of(latencies)), dict.fromkeys(exceptions, 1)
     )
     return Closed(1, (packed,), (), 0)
 
