@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sdk import histogram, instrument, wire
 from sdk.cell import Closed
-from sdk.minute import Minute
+from sdk.minute import Minute, Sum
 from tests.unit.sdk.test_window import SECOND_NS, Clocks, record, slots
 
 events = st.lists(
@@ -20,7 +20,17 @@ events = st.lists(
 def sums(minute):
     whole = {"": minute.total, **minute.routes}
     return {
-        name: (s.n, s.errors, s.client_errors, s.aborted, s.hist, s.exceptions) for name, s in whole.items()
+        name: (
+            s.n,
+            s.errors,
+            s.client_errors,
+            s.aborted,
+            s.hist,
+            s.exceptions,
+            s.curve().ns(0.5),
+            s.mean_ms(),
+        )
+        for name, s in whole.items()
     }
 
 
@@ -46,6 +56,17 @@ def test_running_sums_are_those_of_the_last_minute_bit_for_bit(events):
     clocks.forward(61 * SECOND_NS)
     assert window.closed() == ()
     assert sums(window.minute) == summed([])
+
+
+@given(st.lists(st.integers(1, 2**36), max_size=50), st.floats(0.001, 1.0), st.integers(1, 2**36))
+def test_a_curve_answers_as_the_histogram_does(latencies, q, ns):
+    whole = Sum()
+    for i, c in histogram.of(latencies).items():
+        whole.counts[i] += c
+        whole.n += c
+    assert whole.hist == histogram.of(latencies)
+    assert whole.curve().ns(q) == histogram.quantile(whole.hist, q)
+    assert whole.curve().above(ns) == histogram.above(whole.hist, ns)
 
 
 @given(events)
