@@ -23,7 +23,7 @@ from pathlib import Path
 
 from ledger import verify
 from ledger.chain import Entry, Head
-from ledger.note import read_note, vkey
+from ledger.note import read_note
 from ledger.store import Durability, Store
 from ledger.tiles import tiles
 
@@ -108,7 +108,7 @@ class _Packing:
     def finish(self, beside: Mapping[str, str], note: str, durability: Durability) -> None:
         self._file.close()
         about = README.format(tenant=self.seen.tenant, size=self.seen.size, durability=durability.sentence)
-        texts = {**beside, "README.txt": about, "keys.txt": self._keys()}
+        texts = {**beside, "README.txt": about, "keys.txt": "".join(f"{key}\n" for key in self.seen.named)}
         written = {name: text.encode() for name, text in texts.items() if text}
         for name, content in chain(written.items(), tiles(bytes(self.seen.leaves))):
             path = self._growing / name
@@ -121,9 +121,6 @@ class _Packing:
         if self._folder.exists():
             shutil.rmtree(self._folder)
         self._growing.rename(self._folder)
-
-    def _keys(self) -> str:
-        return "".join(f"{vkey(self.seen.origin(), key)}\n" for key in self.seen.named)
 
     def _next_file(self) -> None:
         if self.seen.size:

@@ -25,7 +25,7 @@ from tests.exports import OLD
 
 Run = Callable[..., Awaitable[tuple[int, str]]]
 LOG = "led:{acme}:log:00000"
-INTACT = "INTACT. 9 entries of acme fit together, and 0 receipts, the last for entry 0."
+INTACT = "INTACT. 9 entries of acme fit together, and so do 0 receipts."
 
 
 @pytest.fixture
