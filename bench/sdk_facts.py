@@ -1,0 +1,158 @@
+"""What the SDK promises beside its cost: a record, a percentile, its memory under attack, an answer."""
+
+import asyncio
+import json
+import random
+import statistics
+import time
+import tracemalloc
+from contextlib import suppress
+
+import numpy
+
+from sdk import Monitor, histogram, middleware
+from sdk.cell import Cell
+from sdk.window import SECOND_NS, Window
+
+ROUTES, BUCKETS, KEPT_S = 128, 40, 60
+START_S = 1_764_000_000
+
+
+def run(bars, share):
+    """Measure each and note it in *bars*; a *share*-th of the work."""
+    record(bars, 200_000 // share)
+    percentiles(bars, 200_000 // share)
+    attack(bars, 1_000_000 // share, 10_000 // share)
+    answer(bars)
+
+
+def record(bars, n):
+    latencies = [int(one) for one in numpy.random.default_rng(1).lognormal(17, 0.9, n)]
+    hist = Cell("GET /").hist
+
+    def recorded():
+        for ns in latencies:
+            e = ns.bit_length() - 6
+            hist[(e << 5) + (ns >> e)] += 1
+
+    def looped():
+        for _ in latencies:
+            pass
+
+    took = statistics.median(timed(recorded) - timed(looped) for _ in range(7)) / n
+    print(f"\nA record: {took:.0f} ns")
+    bars.most("a record", took, 100, "ns")
+
+
+def timed(work):
+    begun = time.thread_time_ns()
+    work()
+    return time.thread_time_ns() - begun
+
+
+def percentiles(bars, n):
+    rng = numpy.random.default_rng(2)
+    data = {
+        "log-normal": rng.lognormal(17, 0.9, n),
+        "bimodal": numpy.concatenate([rng.normal(5e6, 5e5, n // 2), rng.normal(9e8, 5e7, n // 2)]),
+        "heavy-tailed": 1e6 * (1 + rng.pareto(1.2, n)),
+    }
+    print("\nPercentiles beside numpy, error of p50, p90, p95, p99, p99.9")
+    worst = 0.0
+    for name, values in data.items():
+        raw = numpy.clip(values, histogram.LOWEST_NS, histogram.HIGHEST_NS).astype(numpy.int64)
+        counts = histogram.of(int(one) for one in raw)
+        errors = []
+        for q in (0.5, 0.9, 0.95, 0.99, 0.999):
+            true = float(numpy.quantile(raw, q, method="inverted_cdf"))
+            errors.append(abs(histogram.quantile(counts, q) - true) / true)
+        worst = max(worst, *errors)
+        print(f"  {name:14}" + "".join(f"{100 * one:8.2f} %" for one in errors))
+    bars.most("a percentile: worst error", 100 * worst, 1.6, "%")
+
+
+class Trouble(Exception):
+    """What an attacked app raises, in ten thousand kinds."""
+
+
+async def shaken(scope, receive, send):
+    if "trouble" in scope:
+        raise scope["trouble"]
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+async def nowhere(message):
+    return
+
+
+async def ask(app, **scope):
+    """Ask *app* once; return how long it took."""
+    begun = time.perf_counter_ns()
+    with suppress(Trouble):
+        await app({"type": "http", "method": "GET", "path": "/", **scope}, None, nowhere)
+    return time.perf_counter_ns() - begun
+
+
+async def usual(app):
+    return statistics.median([await ask(app) for _ in range(5_000)])
+
+
+async def attacked(paths, few):
+    """Return what the SDK kept of an attack, in MB, and how much dearer a request then is."""
+    window = Window()
+    app = middleware.install(shaken, window, {})
+    before = await usual(app)
+    tracemalloc.start()
+    for n in range(paths):
+        await ask(app, path=f"/{n}", **({"path_template": f"/{n}"} if n % 2 else {}))
+    for n in range(few):
+        await ask(app, method=f"M{n}")
+        await ask(app, trouble=type(f"E{n}", (Trouble,), {}))
+        if n % 500 == 0:
+            window.turn()
+    window.turn()
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    return kept / 2**20, await usual(app) / before
+
+
+def attack(bars, paths, few):
+    """Ask for *paths* distinct paths, *few* methods and exception types; see what that leaves."""
+    mb, ratio = asyncio.run(attacked(paths, few))
+    print(f"\n{paths} paths, {few} methods, {few} exception types: {mb:.1f} MB kept")
+    bars.most("memory under attack", mb, 8.0, "MB")
+    bars.most("a request after the attack, median, to before", ratio, 1.25, "×")
+
+
+def answer(bars):
+    """Ask for the health of an app with 128 busy routes, a full minute of them."""
+    clock = [0]
+    window = Window(ROUTES, now=lambda: clock[0], wall=lambda: START_S * SECOND_NS + clock[0])
+    monitor = Monitor("shop", window)
+    chosen = random.Random(3)
+    spans = [chosen.randrange(500, 700) for _ in range(ROUTES)]
+
+    def second():
+        for n, first in enumerate(spans):
+            hist = window.cell(f"GET /route{n}/{{id}}").hist
+            for i in range(first, first + BUCKETS):
+                hist[i] += 1 + i % 3
+        clock[0] += SECOND_NS
+
+    def asked():
+        return json.dumps(monitor.health()).encode()
+
+    for _ in range(KEPT_S):
+        second()
+        window.turn()
+    closing, same = [], []
+    for _ in range(30):
+        second()
+        closing.append(timed(asked) / 1e6)
+        same.append(timed(asked) / 1e6)
+    told = statistics.median(closing), statistics.median(same)
+    print(f"\nGET /health/alerts, {ROUTES} routes × {BUCKETS} buckets × {KEPT_S} s: {told[1]:.2f} ms,")
+    print(f"  and {told[0]:.2f} ms in the second in which a slot closes")
+    bars.most("GET /health/alerts", told[1], 2.0, "ms")
+    bars.most("GET /health/alerts as a slot closes", told[0], 2.0, "ms")
