@@ -21,6 +21,7 @@ from .wire import MAX_NAME, OTHER, UNMATCHED
 
 SECOND_NS = 1_000_000_000
 KEEP_S = 60
+SET_BACK_S = 5
 MAX_DEPENDENCIES = 32
 MAX_STREAMS = 32
 
@@ -122,9 +123,14 @@ class Window:
         self._open()
 
     def _open(self) -> None:
-        # The wall clock may be set back; the order of slots is what the asker's `since` relies on.
+        # The wall clock may be set back; the order of slots is what the asker's `since` relies on. Set back a
+        # little, seconds go on where they were; else they would be of a time that nobody asks for yet.
         wall = self._wall()
         newest = self._ring[-1].t if self._ring else 0
+        if wall // SECOND_NS < newest - SET_BACK_S:
+            newest = 0
+            while self._ring:
+                self.minute.drop(self._ring.popleft())
         self._t = max(wall // SECOND_NS, newest + 1)
         self.turn_at = self._now() + SECOND_NS - wall % SECOND_NS
         while self._ring and self._ring[0].t < self._t - KEEP_S:

@@ -1,7 +1,8 @@
 """Pushes kept in memory, by the rules of `bot.pushes.RedisShelf`."""
 
+from dataclasses import replace
+
 from handlers.adapters.pushed import Kept
-from sdk.word import read_head, read_second, word_of
 
 
 class MemoryShelf:
@@ -18,17 +19,15 @@ class MemoryShelf:
         return Kept(self.words(), self.last_ms)
 
     def keep(self, parcel, now_ms=0):
-        newest, lines = self.workers.get(parcel.worker, (parcel, {}))
+        newest, seconds = self.workers.get(parcel.worker, (parcel, {}))
         if parcel.number > newest.number or newest is parcel:
             newest, self.last_ms = parcel, now_ms
-        lines = {**parcel.lines, **lines}
-        lines = {t: line for t, line in lines.items() if newest.oldest <= t <= newest.word.through}
-        self.workers[parcel.worker] = newest, lines
+        seconds = {**parcel.word.seconds, **seconds}
+        seconds = {t: one for t, one in seconds.items() if newest.oldest <= t <= newest.word.through}
+        self.workers[parcel.worker] = newest, seconds
 
     def words(self):
         return {
-            worker: word_of(
-                read_head(newest.head), {t: read_second(t, line) for t, line in sorted(lines.items())}
-            )
-            for worker, (newest, lines) in self.workers.items()
+            worker: replace(newest.word, seconds=dict(sorted(seconds.items())))
+            for worker, (newest, seconds) in self.workers.items()
         }

@@ -108,3 +108,29 @@ def test_who_polls_while_pushes_come_hears_of_each_request_exactly_once(size, se
             heard += sum(slot.n for slot in snapshot.slots)
             cursor = tick_of(snapshot, cursor, now_ms).cursor
     assert heard == sent
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 4), st.integers(0, 2**32), st.lists(st.integers(-7200, 7200), max_size=4))
+def test_clocks_that_are_set_count_nothing_twice_and_soon_everything_again(size, seed, steps):
+    dice, clocks = random.Random(seed), Clocks()
+    senders = [Sender(f"w{n}", clocks.window(), clocks) for n in range(size)]
+    shelf, polled, cursor, sent, heard, before = MemoryShelf(), Together(), 0, 0, 0, 0
+    for step in range(50):
+        if step < 40 and step % 10 == 9 and steps:
+            clocks.wall += steps.pop() * SECOND_NS
+        if step == 44:
+            before = sent - heard
+        for _ in range(dice.randrange(1, 5)):
+            count(dice.choice(senders).window, clocks, "GET /a", 100, "")
+            sent += 1
+        clocks.forward(SECOND_NS)
+        for sender in senders:
+            sender.push("arrives", shelf, [])
+        now_ms = clocks.wall // 1_000_000
+        polled.hear(shelf.words(), now_ms // 1000)
+        newest = polled.snapshot(1 << 52).now_ms // 1000 - 1
+        tick = tick_of(polled.snapshot(cursor if cursor <= newest + 1 else 0), cursor, now_ms)
+        heard, cursor = heard + tick.tick.n, tick.cursor
+        assert heard <= sent
+    assert sent - heard == before
