@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -207,6 +208,21 @@ async def test_a_changed_archive_is_seen_by_whoever_reads_it(place, harm):
     file.write_bytes(changed)
     with pytest.raises(Sealed):
         await place.ledger(place.store())
+
+
+@pytest.mark.parametrize("bomb", ["one line", "many lines"])
+async def test_an_archive_that_would_fill_the_memory_does_not(place, bomb):
+    await place.says(3 * SMALL)
+    await place.retire(timedelta(0))
+    file = place.folder / "acme" / "entries-00000.jsonl.gz"
+    file.write_bytes(gzip.compress((b"x" if bomb == "one line" else b"x\n") * 20_000_000, 1))
+    tracemalloc.start()
+    try:
+        with pytest.raises(Sealed, match=r"has (0|more) entries, not 8"):
+            await place.entries()
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
 
 
 async def test_a_writer_who_slept_through_the_archiving_misses_nothing(place):
