@@ -267,13 +267,14 @@ async def kills(count: int) -> Books:
     served = await serve(app)
     url = f"{served.url}/recover"
     async with a_server() as socket:
-        seats = {}
+        seats, finishing = {}, []
         for tenant, ours in of_tenants(count):
             seat = seats[tenant] = await Seat.take(socket, charter(tenant, url), Counting(), "tap")
             await seat.adopt()
             for n in range(ours):
                 await _kill_one(seat, socket, url, n, chance.uniform(0, MOST_DELAY_S))
-        await asyncio.gather(*(_finish(seat, socket, url) for seat in seats.values()))
+            finishing.append(asyncio.create_task(_finish(seat, socket, url)))
+        await asyncio.gather(*finishing)
         for tenant, seat in seats.items():
             books.close(tenant, await seat.store.read(tenant, 0, 10_000))
             await seat.close()

@@ -81,7 +81,7 @@ async def _play(name: str, log: Log, folder: Path, environment: Mapping[str, str
         for line in stage.said[-30:]:
             print(line, file=sys.stderr)  # noqa: T201  what the program said, for who mends it
         return 1
-    verified = await export(folder, stage.world.receipts())
+    verified = await export(folder, stage.receipts())
     log("play", f"{name}: as expected; the export {'verifies' if verified == 0 else 'DOES NOT VERIFY'}")
     return 0 if verified == 0 else 1
 

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from bot.receipts import Receipt
 from bot.sandbox.loopback import HOST, Served, serve
 from bot.sandbox.stage import CODE, QUICK, Stage
 from bot.sandbox.world import HEALTH, STRANGER
@@ -117,6 +118,9 @@ class Neighbours(Stage):
         line = next(line for line in self.said if line.startswith("umbrella") and CODE.search(line))
         await albert.opens(re.findall(CODE, line)[0])
         await albert.expects("Charter in force", within=10)
+
+    def receipts(self) -> set[Receipt]:
+        return self.world.receipts(("rudo", "tendai"))
 
     async def theirs(self) -> list[Entry]:
         """All of umbrella's ledger."""

@@ -128,6 +128,10 @@ class Stage:
             await store.close()
             await server.stop()
 
+    def receipts(self) -> set[Receipt]:
+        """What acme's people can hold against its ledger."""
+        return self.world.receipts()
+
     async def _templates(self) -> dict[str, str]:
         """Make the WhatsApp templates, as `python -m bot templates` does. Returns their settings."""
         shown: list[str] = []

@@ -11,7 +11,7 @@ a dyno or beside production settings. It is given the environment as a mapping, 
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -154,10 +154,10 @@ class World:
         """The WhatsApp of rudo, tendai or stranger."""
         return WhatsAppPhone(who, NUMBERS[who], self.twilio)
 
-    def receipts(self) -> set[Receipt]:
-        """Every receipt that any phone ever showed: what people can hold against the ledger."""
-        phones: list[Phone] = [self.phone(who) for who in PEOPLE]
-        phones += [self.whatsapp(who) for who in NUMBERS]
+    def receipts(self, people: Collection[str] = (*PEOPLE,)) -> set[Receipt]:
+        """Every receipt that phones of *people* ever showed: what they can hold against the ledger."""
+        phones: list[Phone] = [self.phone(who) for who in people]
+        phones += [self.whatsapp(who) for who in people]
         return {receipt for phone in phones for text in phone.history() for receipt in read(text)}
 
     def env(self) -> dict[str, str]:
