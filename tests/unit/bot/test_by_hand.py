@@ -129,6 +129,24 @@ async def test_the_same_message_handled_twice_asks_once():
     assert list(here.acme.room.ledger.view.incidents) == ["checkout-1"]
 
 
+async def test_a_message_that_comes_again_when_all_is_over_opens_nothing():
+    here = await front()
+    await here.told("rudo", "/run checkout scale count=3")
+    await here.told("rudo", "/resolve checkout-1")
+    here.acme.taps -= 2
+    assert "proposed" in await here.told("rudo", "/run checkout scale count=3")
+    assert list(here.acme.room.ledger.view.incidents) == ["checkout-1"]
+
+
+async def test_values_that_the_charter_no_longer_allows_are_held_back():
+    here = await front()
+    await here.told("rudo", "/run checkout scale count=15")
+    rules = CHARTER.replace("{approve}", "1 oncall").replace("{risk}", "low")
+    await here.acme.adopt(parse(rules + PARAMETERS.replace("most = 20", "most = 10")))
+    await settle(here)
+    assert here.acme.incident.stage is Stage.WITHHELD
+
+
 async def test_in_maintenance_a_run_by_hand_is_held_back_and_says_why():
     here = await front()
     await here.told("rudo", "/maintenance checkout until 2h moving house")

@@ -77,3 +77,13 @@ async def test_a_step_wakes_on_its_channels_alone():
     await house.say(POLICY, ev.Escalated(incident_id=NAME, to=("tendai",), step=2))
     await house.settle()
     assert house.wire.of(OTHER)
+
+
+async def test_work_that_was_due_before_the_maintenance_began_sends_nothing_in_it():
+    house = House()
+    await house.detected()
+    [work] = house.due()
+    until_ms = epoch_ms(house.clock.now()) + 60_000
+    await house.say(RUDO, ev.MaintenanceDeclared(service="checkout", until_ms=until_ms), 0)
+    await house.notify.do(work)
+    assert house.wire.messages == {}

@@ -98,3 +98,10 @@ def test_more_values_than_a_person_can_read_are_refused():
 def test_what_is_offered_by_itself_needs_all_its_values(fields):
     with pytest.raises(ValidationError, match="count has no default"):
         action(**fields)
+
+
+def test_what_is_fixed_is_nobodys_to_change_even_to_what_its_pattern_admits():
+    branch = Parameter(id="branch", kind="text", pattern="[a-z]+", default="main", fixed=True)
+    assert fill((branch,), {"branch": "main"}) == fill((branch,), {})
+    with pytest.raises(BadParameter, match="branch is fixed"):
+        fill((branch,), {"branch": "dev"})
