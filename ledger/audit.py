@@ -177,8 +177,12 @@ class Tree:
             full >>= 1
         self._roots.append(node)
 
+    @property
+    def frontier(self) -> Frontier:
+        return Frontier(self.size, tuple(self._roots))
+
     def root(self) -> bytes:
-        return Frontier(self.size, tuple(self._roots)).root()
+        return self.frontier.root()
 
 
 class Audit:

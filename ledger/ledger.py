@@ -23,12 +23,14 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from ledger.chain import BrokenChain, Entry, Head, Malformed, seal
+from ledger.audit import unhurried
+from ledger.chain import GENESIS, BrokenChain, Entry, Head, Malformed, seal
 from ledger.clock import Clock
 from ledger.events import Actor, Event
 from ledger.machine import TRANSITIONS, Illegal
 from ledger.notary import LOOK, Notary
 from ledger.outside import Outside
+from ledger.recall import Recall
 from ledger.store import MOST_MISSED, Conflict, Durability, Refused, Sealed, Store, StoreDown
 from ledger.view import UnknownEvent, View, epoch_ms
 
@@ -356,6 +358,8 @@ class Ledger:
         before = self.view.head
         if not self._begun:
             await self._look_at_notes()
+            if before == GENESIS:
+                await self._recall()
         while page := await self._store.read(self.tenant, self.view.head.seq, PAGE):
             known = self.notary.covers(page[-1].seq)
             self._take(page, "" if known else await self._store.note(self.tenant))
@@ -364,6 +368,24 @@ class Ledger:
         if before != self.view.head:
             self._keep_outside()
             self._tell()
+
+    async def _recall(self) -> None:
+        """Fold all that stands there now, faster than entry by entry."""
+        recall = Recall(self.tenant)
+        try:
+            while page := await self._store.elements(self.tenant, recall.tree.size, PAGE):
+                if not self.notary.covers(recall.tree.size + len(page)):
+                    self.notary.expect(await self._store.note(self.tenant), recall.signers)
+                self._take_elements(recall, page)
+        finally:
+            self.view = recall.view()
+
+    def _take_elements(self, recall: Recall, page: Sequence[bytes]) -> None:
+        with unhurried():
+            for part in self.notary.parts(page):
+                for element in part:
+                    recall.take(element)
+                self.notary.reach(recall.tree, recall.first, recall.signers)
 
     async def _look_at_notes(self) -> None:
         """Both are older than the entries that are read after them, so those go at least as far."""

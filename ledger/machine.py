@@ -201,15 +201,21 @@ class BadReference(Illegal):
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Fact:
-    """One event as it stands in the ledger."""
+    """One event as it stands in the ledger. Its hash is its identity: the entry of that hash says it all."""
 
     seq: int
     hash: str
     at_ms: int
     actor: Actor
     event: Event
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fact) and self.hash == other.hash
+
+    def __hash__(self) -> int:
+        return hash(self.hash)
 
     @property
     def ref(self) -> Ref:

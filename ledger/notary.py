@@ -111,7 +111,7 @@ class Notary:
         elif claim.checkpoint.size > self.tree.size:
             self._claims = sorted([*self._claims, claim], key=lambda one: one.checkpoint.size)
 
-    def parts(self, entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    def parts[T](self, entries: Sequence[T]) -> Iterator[Sequence[T]]:
         """*entries*, which come next, cut where a note is to be judged."""
         while entries:
             size = self._claims[0].checkpoint.size - self.tree.size if self._claims else len(entries)
@@ -120,8 +120,12 @@ class Notary:
 
     def grow(self, part: Sequence[Entry], signers: Sequence[str]) -> None:
         """*part* was absorbed; the log names *signers*, the newest last. Raises Sealed."""
-        self._origin = self._origin or origin_of(self._tenant, part[0].hash)
-        self.tree = self.tree.extend(bytes.fromhex(entry.hash) for entry in part)
+        self.reach(self.tree.extend(bytes.fromhex(entry.hash) for entry in part), part[0].hash, signers)
+
+    def reach(self, tree: Frontier, first: str, signers: Sequence[str]) -> None:
+        """As `grow`, to *tree*; the hash of the log's first entry is *first*. Raises Sealed."""
+        self._origin = self._origin or origin_of(self._tenant, first)
+        self.tree = tree
         while self._claims and self._claims[0].checkpoint.size == self.tree.size:
             self._judge(self._claims.pop(0), signers)
 

@@ -37,6 +37,7 @@ from ledger.store import (
     StoreDown,
     check_batch,
     check_chain,
+    element_of,
 )
 
 SEGMENT = 65_536
@@ -182,7 +183,7 @@ class RedisStore:
             return Conflict(await self.read(tenant, 0, MOST_MISSED))
         told = f"{expected.seq} {expected.hash} {self._size} {MOST_MISSED} {CHANNEL} {tenant}"
         answer = await self._confirmed(
-            "FCALL", "ledger_append", len(keys), *keys, told, note, *map(_element, entries)
+            "FCALL", "ledger_append", len(keys), *keys, told, note, *map(element_of, entries)
         )
         match answer:
             case [b"OK"]:
@@ -210,7 +211,6 @@ class RedisStore:
         return [first, *_chained(first.head, elements[1:])]
 
     async def elements(self, tenant: str, after: int, limit: int) -> list[bytes]:
-        """As `read`, but what stands in the lists, unjudged."""
         await self._settle()
         found: list[bytes] = []
         while len(found) < limit:
@@ -463,10 +463,6 @@ def _key(tenant: str, name: str) -> str:
 
 def _log(tenant: str, segment: int) -> str:
     return _key(tenant, f"log:{segment:05}")
-
-
-def _element(entry: Entry) -> bytes:
-    return entry.hash.encode() + b" " + entry.line
 
 
 def _entry(element: bytes, seq: int | None = None) -> Entry:

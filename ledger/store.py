@@ -87,6 +87,9 @@ class Store(Protocol):
     async def read(self, tenant: str, after: int, limit: int) -> list[Entry]:
         """At most *limit* entries with seq > *after*, in order."""
 
+    async def elements(self, tenant: str, after: int, limit: int) -> list[bytes]:
+        """As `read`, but what is kept, unjudged: `"<64 hex leaf hash> <canonical json>"` each."""
+
     async def head(self, tenant: str) -> Head:
         """Where the log of *tenant* ends now; GENESIS if it has none."""
 
@@ -145,6 +148,11 @@ def check_chain(head: Head, entries: Sequence[Entry]) -> Head:
     return head
 
 
+def element_of(entry: Entry) -> bytes:
+    """What is kept of *entry*: its hash, so that whoever cannot compute it can compare it, and its bytes."""
+    return entry.hash.encode() + b" " + entry.line
+
+
 class MemoryStore:
     """A store for tests and the simulator. It ends with the process, and claims what it is told."""
 
@@ -175,6 +183,9 @@ class MemoryStore:
 
     async def read(self, tenant: str, after: int, limit: int) -> list[Entry]:
         return self._logs[tenant][after : after + limit]
+
+    async def elements(self, tenant: str, after: int, limit: int) -> list[bytes]:
+        return [element_of(entry) for entry in await self.read(tenant, after, limit)]
 
     async def head(self, tenant: str) -> Head:
         log = self._logs[tenant]

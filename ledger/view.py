@@ -4,19 +4,21 @@ A view changes by `absorb` alone. `fork` gives a cheap copy on which decisions c
 """
 
 from collections import ChainMap, deque
-from collections.abc import Collection, Iterable, MutableMapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import takewhile
+from typing import Any
 
 from ledger import events as ev
-from ledger.chain import GENESIS, BrokenChain, Entry, Head, check_link
+from ledger.chain import GENESIS, BrokenChain, Entry, Head, Who, check_link
 from ledger.events import EVENTS, Act, Actor, Event
 from ledger.machine import TENANT_FACTS, Fact, IllegalTransition, Incident, apply, check_actor
 
 ANCHOR = 16
 REMEMBERED = 1024
+MOST_RUNS = 1000
 DAY_MS = 86_400_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -32,17 +34,26 @@ class UnknownEvent(Exception):
 
 def event_of(entry: Entry) -> Event:
     """The event that *entry* carries. Raises UnknownEvent; pydantic.ValidationError where its data is off."""
-    kind = EVENTS.get(entry.event)
-    if kind is None:
+    if entry.event not in EVENTS:
         raise UnknownEvent(f"entry {entry.seq} is a {entry.event}, which this version does not know")
+    return event_from(vars(entry))
+
+
+def event_from(fields: Mapping[str, Any]) -> Event:
+    """As `event_of`, from the fields of an entry of a known kind."""
     common = {
-        "incident_id": entry.incident_id or "",
-        "decision": entry.decision,
-        "reason": entry.reason,
-        "confidence": entry.confidence,
-        "ref": entry.ref,
+        "incident_id": fields["incident_id"] or "",
+        "decision": fields["decision"],
+        "reason": fields["reason"],
+        "confidence": fields["confidence"],
+        "ref": fields["ref"],
     }
-    return kind.model_validate(entry.data | common)
+    return EVENTS[fields["event"]].model_validate(fields["data"] | common)
+
+
+def actor_of(who: Who) -> Actor:
+    """Raises pydantic.ValidationError."""
+    return _actor(who["kind"], who["id"], who["via"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +152,13 @@ class View:
         if entry.tenant_id != self.tenant:
             raise BrokenChain(entry.seq, f"it belongs to tenant {entry.tenant_id}")
         event = event or event_of(entry)
-        actor = _actor(entry.actor["kind"], entry.actor["id"], entry.actor["via"])
+        actor = actor_of(entry.actor)
         at_ms = epoch_ms(datetime.fromisoformat(entry.ts))
         if entry.incident_id:
             self._absorb_incident(entry.incident_id, event, Fact(entry.seq, entry.hash, at_ms, actor, event))
         elif type(event) in TENANT_FACTS:
             check_actor(event, actor)
-            self._absorb_tenant(event)
-            self.noted[entry.event] = at_ms
+            self.absorb_tenant(event, at_ms)
         else:
             raise IllegalTransition(f"{entry.event} needs an incident")
         self._absorb_act(entry.seq, event)
@@ -167,19 +177,29 @@ class View:
             self.open_ids.pop(after.id, None)
         if isinstance(event, ev.Detected):
             self.numbers[after.service] = self.numbers.get(after.service, 0) + 1
-        if isinstance(event, ev.Diagnosed) and event.cost_micros:
-            day = fact.at_ms // DAY_MS
-            self.spent = (day, event.cost_micros + (self.spent[1] if self.spent[0] == day else 0))
+        if isinstance(event, ev.Diagnosed):
+            self.spend(fact.at_ms, event.cost_micros)
         if isinstance(event, ev.ExecutionStarted) and event.attempt == 1 and after.authorization:
             _, authorized = after.authorization
-            self.runs = (*self.runs[-999:], Run(after.id, after.service, authorized.action, fact.at_ms))
+            self.runs = (
+                *self.runs[1 - MOST_RUNS :],
+                Run(after.id, after.service, authorized.action, fact.at_ms),
+            )
 
     def _absorb_act(self, seq: int, event: Event) -> None:
         act = getattr(event, "act", None)
         if isinstance(act, Act) and act.update and not isinstance(event, ev.Refused):
             self.acts.setdefault((act.channel, act.update), seq)
 
-    def _absorb_tenant(self, event: Event) -> None:
+    def spend(self, at_ms: int, micros: int) -> None:
+        """A model has cost that much, in millionths of a dollar."""
+        if micros:
+            day = at_ms // DAY_MS
+            self.spent = (day, micros + (self.spent[1] if self.spent[0] == day else 0))
+
+    def absorb_tenant(self, event: Event, at_ms: int) -> None:
+        """Fold *event*, a fact of the tenant that may stand where it stands."""
+        self.noted[type(event).__name__] = at_ms
         match event:
             case ev.CharterAdopted():
                 self.rules = Rules(event.digest, event.policy_digest, event.policy_label)

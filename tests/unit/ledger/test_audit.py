@@ -71,6 +71,7 @@ def candidate(dice: random.Random, view: View, now_ms: int) -> tuple[Actor, ev.E
         "action": "restart", "why": "w", "attempt": dice.choice((1, 1, 2, 3)), "by": "web.1", "status": 200,
         "outcome": "o", "before": reading("checkout"), "after": reading("checkout"), "digest": "d" * 64,
         "policy_digest": "e" * 64, "policy_label": "l", "label": "l", "person": "rudo", "identity": "i",
+        "cost_micros": dice.choice((0, 700)), "signer": "AQz", "old": "log+12345678+AQz", "new": "log+1+AQy",
         "service": "checkout", "act": act(now_ms) if dice.random() < 0.5 else None,
     }  # fmt: skip
     known = {key: value for key, value in fields.items() if key in kind.model_fields}
