@@ -363,7 +363,9 @@ class Desk:
         return (
             f"<b>Second tap: {foreign(chosen.title, 60)} on {incident.service}</b>\n"
             f"Runs once: <code>{escape(cap(action.exactly, 260), quote=False)}</code>{with_values(chosen)}\n"
-            f"High risk. {foreign(action.impact, 120)}\nUndo: {foreign(action.undo or 'none', 120)}\n"
+            f"High risk. {foreign(action.impact, 120)}\n"
+            f"Touches: {foreign(chosen.blast_radius or 'not said', 120)}\n"
+            f"Undo: {foreign(action.undo or 'none', 120)}\n"
             f"<b>Nothing runs without this tap.</b>\n<i>{incident.id} · #{request.seq}</i>"
         )
 

@@ -261,6 +261,8 @@ def _what_runs(seen: Sight) -> list[tuple[str, str]]:
         ("Runs exactly this, once", f"{option.title}: {cap(runs, 500)}"),
         ("Because", because),
         ("Risk", f"{option.risk}. {(action.impact if action else option.impact) or 'No impact is named.'}"),
+        *([("Touches", option.blast_radius)] if option.blast_radius else []),
+        *([("Change", option.change_ref)] if option.change_ref else []),
         ("To undo it", _undo(seen) or "the charter names no way"),
     ]
 
