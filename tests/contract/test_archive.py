@@ -297,6 +297,8 @@ sys.exit(main(sys.argv[2:]))
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("archive")
+@pytest.mark.timeout(300)
 async def test_segments_of_the_real_size_survive_kill_9_of_the_archiver(place):
     """65,536 entries each, signed, and the command itself: killed when the log says that one is archived,
     and the server does not yet."""

@@ -24,6 +24,7 @@ from tests.servers import verified
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.xdist_group("killed"),
     pytest.mark.timeout(300),
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent"),
 ]

@@ -24,7 +24,7 @@ from ledger.redis_store import RedisStore, connect
 from ledger.store import Sealed
 from tests.servers import SMALL, shorten_segments, verified
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("torn"), pytest.mark.timeout(600)]
 
 KEY = seed_of(b"k" * 32)
 BOT = Actor.orchestrator("b")
