@@ -23,10 +23,11 @@ from ledger.note import Checkpoint, Signer, Witness, origin_of, public_key, sign
 from ledger.offbox import Batch
 from ledger.outside import NoteFile
 from ledger.redis_store import RedisStore
-from ledger.restore import restore
+from ledger.restore import found, judged, restore
 from ledger.rotation import rotate
-from ledger.store import MemoryStore, Store
-from tests.chains import CHARTER, NOON, POLICY_TEXT, tell_story
+from ledger.store import MemoryStore, Store, StoreDown
+from ledger.verify import Verifier
+from tests.chains import CHARTER, NOON, POLICY_TEXT, chain, tell_story
 from tests.servers import KINDS, SMALL, Peopled, a_server, shorten_segments
 
 OLD, NEW = b"an old key of thirty-two bytes and more", b"a new key of thirty-two bytes and more"
@@ -321,4 +322,38 @@ def _other_last(line: bytes) -> bytes:
 async def test_where_nothing_is_nothing_can_be_restored(valkey, run, tmp_path):
     for path, code in ((tmp_path / "nowhere", 3), (tmp_path, 3)):
         assert (await run("restore", path, *at(valkey), "--unsigned"))[0] == code
+    assert await nothing_stands(valkey)
+
+
+async def test_no_note_stands_there_before_the_last_entry_does(lost, monkeypatch):
+    monkeypatch.setattr("ledger.restore.PAGE", 4)
+    source, log, store = found(lost.export), Verifier(keys=[lost.key()]), MemoryStore()
+    judged(source, log)
+    append, notes = store.append, []
+
+    async def cut_off(*given):
+        notes.append(await store.note("acme"))
+        if len(notes) == 3:
+            raise StoreDown("it went away")
+        return await append(*given)
+
+    store.append = cut_off
+    with pytest.raises(StoreDown):
+        await restore(store, source, log)
+    assert (notes, (await store.head("acme")).seq) == (["", "", ""], 8)
+    store.append = append
+    assert await restore(store, source, log) == []
+    assert (await store.note("acme"), await store.read("acme", 0, 100)) == (lost.note, lost.entries)
+
+
+async def test_the_word_for_unsigned_opens_nothing_that_another_signed(valkey, lost, run):
+    stranger = ("--key", lost.key(b"x" * 32), "--unsigned")
+    assert (await run("restore", lost.export, *at(valkey), *stranger))[0] == 2
+    assert await nothing_stands(valkey)
+
+
+async def test_a_log_that_breaks_the_rules_is_refused_however_well_it_is_sealed(valkey, run, tmp_path):
+    (tmp_path / "acme.jsonl").write_bytes(b"".join(entry.line + b"\n" for entry in chain(2)))
+    code, said = await run("restore", tmp_path / "acme.jsonl", *at(valkey), "--unsigned")
+    assert (code, "TAMPERED. Entry 1: it breaks a rule" in said) == (1, True)
     assert await nothing_stands(valkey)
