@@ -80,7 +80,8 @@ def claiming(name: str, by: str) -> Decide:
 
 
 async def told(ledger: Ledger, actor: Actor, decide: Decide) -> Entry | Refusal:
-    """The answer, once there is one: who was told that the ledger is slow looks again."""
+    """The answer, once there is one. Who was told that the ledger is slow looks again, and finds perhaps that
+    it counted: he is refused like anybody else then."""
     while isinstance(made := await ledger.record(actor, decide), Refusal) and made.kind == "busy":
         pass
     return made
@@ -92,7 +93,8 @@ async def test_of_fifty_taps_in_five_processes_one_authorizes_and_each_other_is_
     answers = await asyncio.gather(
         *(told(processes[tap % 5], RUDO, approving("checkout-1")) for tap in range(50))
     )
-    assert Counter(type(answer) for answer in answers) == {Entry: 1, Refusal: 49}
+    (yes,) = [entry for entry in await everything(server) if entry.event == "Authorized"]
+    assert {answer for answer in answers if isinstance(answer, Entry)} <= {yes}
     assert {answer for answer in answers if isinstance(answer, Refusal)} == {DECIDED}
 
 
@@ -111,8 +113,12 @@ async def test_of_eight_processes_one_begins_each_execution(server):
         return answers
 
     answers = list(chain(*await asyncio.gather(*map(work, range(8)))))
-    begun = [answer for answer in answers if isinstance(answer, Entry)]
-    assert sorted(entry.incident_id for entry in begun) == sorted(names)
+    begun = {one.incident_id: one for one in await everything(server) if one.event == "ExecutionStarted"}
+    assert len(begun) == INCIDENTS
+    assert {answer for answer in answers if isinstance(answer, Entry)} <= set(begun.values())
     assert {answer for answer in answers if isinstance(answer, Refusal)} == {CLAIMED}
-    entries = await server.store().read("acme", 0, 10_000)
-    assert Counter(entry.event for entry in entries)["ExecutionStarted"] == INCIDENTS
+    assert Counter(one.event for one in await everything(server))["ExecutionStarted"] == INCIDENTS
+
+
+async def everything(server: Peopled) -> list[Entry]:
+    return await server.store().read("acme", 0, 10_000)
