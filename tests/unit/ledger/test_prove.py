@@ -17,7 +17,7 @@ from ledger.chain import Entry, Frontier, receipt
 from ledger.clock import ManualClock
 from ledger.events import Actor
 from ledger.ledger import Ledger
-from ledger.note import Checkpoint, Signer, origin_of, signed
+from ledger.note import Checkpoint, Signer, origin_of, read_note, signed
 from ledger.prove import CannotProve, audit_path, prove
 from ledger.rotation import rotate
 from ledger.store import MemoryStore
@@ -63,6 +63,7 @@ def test_a_path_is_as_others_take_it_and_short(size, data):
     assert proof.root(hashes[index], index, size, path) == root
     assert proof.root(hashes[index], index, size, [*path, root]) != root
     assert not path or proof.root(hashes[index], index, size, path[1:]) != root
+    assert not path or proof.root(hashes[index], index, size, path[:-1]) == b""
     assert len(path) <= (size - 1).bit_length()
 
 
@@ -100,6 +101,15 @@ async def test_a_receipt_that_another_kept_is_seen(store):
     assert bad.value.seq == 6
     with pytest.raises(verify.Incomplete, match="The receipt is of entry 5, the proof of 6"):
         proof.check(made.text, [made.key], [(5, "0000-0000-0000-0000")])
+
+
+async def test_a_checkpoint_of_another_log_proves_nothing_of_this_tenant(store):
+    made = await prove(store, "acme", 6)
+    head, _, note = made.text.partition("\n\n")
+    other = Signer("countersign/globex/0123456789abcdef", SEED)
+    told = Checkpoint(other.name, 9, read_note(note)[0].root)
+    with pytest.raises(verify.Tampered, match="it is not in the log that was signed"):
+        proof.check(f"{head}\n\n{signed(told, other)}", [other.vkey])
 
 
 async def test_a_proof_of_one_entry_is_none_of_another(store):
