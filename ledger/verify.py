@@ -209,7 +209,8 @@ def check_export(path: Path, log: Verifier) -> Iterator[bytes]:
     if not (said := MANIFEST.match(manifest)):
         raise Unreadable(f"It is no {FORMAT}: its manifest.json is missing, or another.")
     try:
-        for name in filter(folder.has, ["checkpoint", *(f"rotations/{at:04}.note" for at in range(1000))]):
+        rotations = takewhile(folder.has, (f"rotations/{at:04}.note" for at in count()))
+        for name in [*rotations, *filter(folder.has, ["checkpoint"])]:
             log.notes.append(read_note(folder.read(name).decode()))
         for name in filter(folder.has, ["receipts.txt"]):
             log.receipts += map(read_receipt, folder.read(name).decode().splitlines())
@@ -359,13 +360,15 @@ def point(raw: bytes) -> tuple[int, int]:
 
 
 def total(*terms: tuple[int, tuple[int, int]]) -> tuple[int, int]:
-    """The sum of points, each taken as often as its number says, in affine coordinates."""
-    x, y = 0, 1
+    """The sum of points, each taken as often as its number says, in extended coordinates."""
+    x, y, z, t = 0, 1, 1, 0
     for bit in range(252, -1, -1):
-        for u, v in [(x, y), *(one for times, one in terms if times >> bit & 1)]:
-            k = D * x * y * u * v
-            x, y = (x * v + u * y) * pow(1 + k, -1, P) % P, (y * v + x * u) * pow(1 - k, -1, P) % P
-    return x, y
+        added = ((u, v, 1, u * v) for times, (u, v) in terms if times >> bit & 1)
+        for u, v, w, q in [(x, y, z, t), *added]:
+            a, b, c, d = (y - x) * (v - u), (y + x) * (v + u), 2 * D * t * q, 2 * z * w
+            e, f, g, h = b - a, d - c, d + c, b + a
+            x, y, z, t = e * f % P, g * h % P, f * g % P, e * h % P
+    return x * pow(z, -1, P) % P, y * pow(z, -1, P) % P
 
 
 def must(holds: object, otherwise: str | Exception) -> None:
