@@ -21,6 +21,9 @@ from bot.sandbox.premises import free_port
 from ledger.chain import receipt_of
 from ledger.clock import WallClock
 from ledger.commands.keep import Keeper, application
+from ledger.commands.witness import application as witnessing
+from ledger.note import Verifier, Witness, origin_of, vkey
+from ledger.witness import Watchman
 from tests.stages import END_S, ROOT, a_scene, an_incident, short_folder, the_books, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("evidence")]
@@ -203,6 +206,32 @@ async def test_a_ledger_that_was_lost_is_made_again_from_the_copy_off_the_box_an
             lines = gzip.decompress((elsewhere / "out" / "entries-00000.jsonl.gz").read_bytes()).splitlines()
             assert lines[:size] == restored[:size]
             assert [json.loads(line)["event"] for line in lines[size:]].count("Started") == 1
+
+
+async def test_the_program_has_a_witness_sign_its_log_and_says_how_far_it_is():
+    with short_folder() as elsewhere:
+        async with a_scene() as scene, the_books(scene) as books:
+            stage, witness = scene.stage, Witness("witness.example/w1", b"w" * 32)
+            first, *_ = await books.entries()
+            key = vkey(origin_of("acme", first.hash), first.data["signer"])
+            watchman = Watchman(elsewhere, witness, [Verifier.parse(key)])
+            served = await serve(witnessing(watchman, WallClock()))
+            try:
+                await stage.end()
+                told = {"LEDGER_WITNESS_URL": served.url, "LEDGER_WITNESS_KEY": witness.vkey}
+                stage._settings |= told
+                await stage.start()
+                await until(lambda: any(elsewhere.glob("*.note")), "the witness has signed")
+                rudo = stage.world.phone("rudo").in_private
+                await rudo.forgets().sends("/status")
+                await rudo.expects("Witness witness.example/w1: cosigned up to entry")
+                await stage.end()
+            finally:
+                await served.close()
+            out = elsewhere / "out"
+            await ledger("export", "--data-dir", stage.folder, "--tenant", "acme", "--to", out)
+        code, said = await alone(out / "verify.py", out, "--key", key, "--witness", witness.vkey)
+        assert (code, f"by {witness.vkey}" in said) == (0, True), said
 
 
 @asynccontextmanager
