@@ -54,6 +54,7 @@ def _sum(sums: dict[str, Sum], packed: Packed) -> None:
 def ingestion(told: Told) -> Document:
     """Return ``GET /metrics/ingestion``: what has been counted since the workers began."""
     health = told.health()["health_score"]
+    score = health["score"] if isinstance(health, dict) else None
     return {
         "enqueued": sum(totals.counted for totals in told.totals.values()),
         "dropped": 0,
@@ -63,7 +64,7 @@ def ingestion(told: Told) -> Document:
         "circuit_breaker": BREAKER,
         "baseline_snapshots": 0,
         "adaptive_active": False,
-        "health_score": health,
+        "health_score": score,
         "roc_events_recent": 0,
         "workers": told.now.workers,
         "workers_stale": told.now.workers_stale,

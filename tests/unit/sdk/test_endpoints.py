@@ -110,6 +110,7 @@ async def test_ingestion_and_status_count_every_request_and_mark_simulated_fault
     monitor = await shop()
     counters = json.loads((await get(monitor, "/metrics/ingestion"))[2])
     assert (counters["enqueued"], counters["dropped"]) == (5, 0)
+    assert counters["health_score"] == monitor.health()["health_score"]["score"]
     monitor.fault("slow_database")
     told = json.loads((await get(monitor, "/__alertengine/status"))[2])
     assert (told["ingestion"]["enqueued"], told["mode"]) == (5, "memory")
