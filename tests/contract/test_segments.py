@@ -101,9 +101,9 @@ HARMS: dict[str, tuple[Sequence[tuple], int, str, str]] = {
     "one shortened": ([("RPOP", log(2))], 2, "ends at entry 8", "says 14"),
     "two swapped": (
         [("RENAME", log(1), log(9)), ("RENAME", log(2), log(1)), ("RENAME", log(9), log(2))],
-        1, "Entry 4", "element 4 says that it is number 7",
+        1, "Entry 4", "says that it is number 7",
     ),
-    "one twice": ([("COPY", log(1), log(2), "REPLACE")], 1, "Entry 7", "element 7 says that it is number 4"),
+    "one twice": ([("COPY", log(1), log(2), "REPLACE")], 1, "Entry 7", "says that it is number 4"),
     "one of another tenant": ([("COPY", log(1, "globex"), log(1), "REPLACE")], 1, "Entry 4", "Entry 4: prev"),
     "all of another tenant": (
         [("COPY", log(n, "globex"), log(n), "REPLACE") for n in range(5)],
@@ -156,4 +156,4 @@ async def test_an_unsigned_log_of_another_tenant_is_not_taken_either(place):
     await place.owner("RENAME", log(0, "globex"), log(0))
     ledger = Ledger("acme", place.server.store(), WallClock(), random.Random(1))
     await ledger.sweep()
-    assert ledger.sealed == "entry 1: Entry 1: it belongs to tenant globex."
+    assert "it belongs to tenant globex" in ledger.sealed
