@@ -138,7 +138,7 @@ def _in_peace(due: Due, charter: Charter, view: View, incident: Incident, now_ms
 def _mark(incident: Incident, to: Address, edits: bool) -> rings.Mark:
     """Where the card stands; for a channel that cannot edit, its newest milestone."""
     if edits:
-        return rings.mark(incident, to.person)
+        return rings.mark(incident, to.person, to.channel)
     seq, _ = rings.milestone(incident)
     return rings.Mark(seq, seq, Ring.RING)
 

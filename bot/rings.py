@@ -86,8 +86,8 @@ class _Told:
     acknowledged: bool = False
     asked_again: bool = False
 
-    def hear(self, event: Event, person: str) -> Ring:
-        ring = self._ring(event, person)
+    def hear(self, event: Event, person: str, channel: str) -> Ring:
+        ring = self._ring(event, person, channel)
         match event:
             case ev.Detected() | ev.Reopened():
                 self.severity = rank(event.reading)
@@ -104,12 +104,13 @@ class _Told:
                 pass
         return ring
 
-    def _ring(self, event: Event, person: str) -> Ring:
+    def _ring(self, event: Event, person: str, channel: str) -> Ring:
         match event:
             case ev.Worsened():
                 return Ring.RING if rank(event.reading) > self.severity else Ring.EDIT
             case ev.Escalated():
-                return Ring.RING if person and person in event.to else Ring.EDIT
+                here = not event.channels or channel in {"", *event.channels}
+                return Ring.RING if person and person in event.to and here else Ring.EDIT
             case ev.Expired():
                 return Ring.QUIET if self.acknowledged else Ring.RING
             case ev.Validated():
@@ -122,14 +123,14 @@ def rank(reading: ev.Reading) -> int:
     return _SEVERITY.get(reading.severity, 0)
 
 
-def mark(incident: Incident, person: str = "") -> Mark:
+def mark(incident: Incident, person: str = "", channel: str = "") -> Mark:
     """What the card of *incident* must show, and the newest fact for which *person* gets a new message.
 
-    Who is named by an Escalated is woken; a group is not.
+    Who is named by an Escalated is woken, on the channels that it names; a group is not.
     """
     told, revision, sounded, how = _Told(), 0, 0, Ring.EDIT
     for fact in incident.facts:
-        ring = told.hear(fact.event, person)
+        ring = told.hear(fact.event, person, channel)
         if type(fact.event) in SHOWS:
             revision = fact.seq
         if ring is not Ring.EDIT:

@@ -87,3 +87,14 @@ async def test_work_that_was_due_before_the_maintenance_began_sends_nothing_in_i
     await house.say(RUDO, ev.MaintenanceDeclared(service="checkout", until_ms=until_ms), 0)
     await house.notify.do(work)
     assert house.wire.messages == {}
+
+
+async def test_a_step_for_one_channel_rings_on_no_other_that_has_the_card_already():
+    house = House(GROUP, PRIVATE)
+    house.reach = {"rudo": [PRIVATE]}
+    await house.detected()
+    await house.settle()
+    for channels, messages in (("whatsapp",), 1), (("telegram",), 2):
+        await house.say(POLICY, ev.Escalated(incident_id=NAME, to=("rudo",), channels=channels, step=1))
+        await house.settle()
+        assert len(house.wire.of(PRIVATE)) == messages
