@@ -1,6 +1,7 @@
 """Makes the proof of one entry (ledger/proof.py): at a million entries, at most 20 hashes.
 
-It is of the newest note that signs the log, and was checked before anybody gets it.
+It is of the newest note that a witness signed too, if that covers the entry, else of the newest at all; and
+it was checked before anybody gets it.
 """
 
 import asyncio
@@ -29,13 +30,11 @@ class Proof:
 
 
 async def prove(store: Store, tenant: str, seq: int) -> Proof:
-    """The proof that entry *seq* stands in the log as its newest note signs it.
+    """The proof that entry *seq* stands in the log as it was signed.
 
     Raises CannotProve; Tampered where the log is not the one that was signed.
     """
-    note = await store.note(tenant)
-    if not note:
-        raise CannotProve("Nobody signed this log, so there is nothing to prove an entry by: set LEDGER_KEY.")
+    note = await _note(store, tenant, seq)
     origin, size = _told(note)
     if not 1 <= seq <= size:
         raise CannotProve(f"The log of {tenant} is signed up to entry {size}: there is no proof of {seq}.")
@@ -63,6 +62,14 @@ def audit_path(hashes: bytes, index: int) -> list[bytes]:
         pairs = (hashes[at : at + 64] for at in range(0, len(hashes), 64))
         hashes, index = b"".join(map(verify.fold, pairs)), index >> 1
     return path
+
+
+async def _note(store: Store, tenant: str, seq: int) -> str:
+    """The note that proves most of entry *seq*. Raises CannotProve where there is none at all."""
+    newest, cosigned = await store.note(tenant), await store.cosigned(tenant)
+    if not newest:
+        raise CannotProve("Nobody signed this log, so there is nothing to prove an entry by: set LEDGER_KEY.")
+    return cosigned if cosigned and seq <= _told(cosigned)[1] else newest
 
 
 def _told(note: str) -> tuple[str, int]:

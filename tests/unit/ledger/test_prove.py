@@ -17,7 +17,7 @@ from ledger.chain import Entry, Frontier, receipt
 from ledger.clock import ManualClock
 from ledger.events import Actor
 from ledger.ledger import Ledger
-from ledger.note import Checkpoint, Signer, origin_of, read_note, signed
+from ledger.note import Checkpoint, Signer, Witness, origin_of, read_note, signed
 from ledger.prove import CannotProve, audit_path, prove
 from ledger.rotation import rotate
 from ledger.store import MemoryStore
@@ -82,6 +82,20 @@ async def test_after_a_rotation_the_key_is_the_one_that_signs_now(store):
     assert proof.check(made.text, [new])[-1] == f"Signed with {new}"
     with pytest.raises(verify.Incomplete, match="none of the keys that were given signed it"):
         proof.check(made.text, [Signer(origin_of("acme", first.hash), SEED).vkey])
+
+
+async def test_what_a_witness_signed_too_proves_more_where_it_covers_the_entry(store):
+    witness = Witness("witness.example/w1", b"w" * 32)
+    entries = await store.read("acme", 0, 5)
+    root = Frontier().extend(bytes.fromhex(entry.hash) for entry in entries).root()
+    log = Signer(origin_of("acme", entries[0].hash), SEED)
+    seen = Checkpoint(log.name, 5, root)
+    await store.keep_cosigned("acme", signed(seen, log) + witness.sign(seen.text(), 7))
+    for seq, sizes in ((3, 5), (5, 5), (6, 9)):
+        made = await prove(store, "acme", seq)
+        said = proof.check(made.text, [made.key, witness.vkey])
+        assert said[0] == f"INTACT. Entry {seq} of acme is one of {sizes}."
+        assert (f"Signed with {witness.vkey}" in said) is (sizes == 5)
 
 
 async def test_nothing_in_a_proof_can_be_changed_unseen(store):
