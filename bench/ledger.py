@@ -31,8 +31,8 @@ from ledger.events import Act, Actor
 from ledger.keys import seed_of
 from ledger.ledger import Ledger
 from ledger.proof import root
+from ledger.prove import audit_path
 from ledger.redis_store import SEGMENT, Commands, RedisStore, commands, connect
-from ledger.tiles import audit_path
 
 ROUNDS, EACH_S = 9, 0.3
 BARS = (("always", 1, 0.75), ("everysec", 1, 0.45), ("always", 8, 1.0), ("always", 64, 1.5))
