@@ -5,10 +5,12 @@ import pytest
 from bot.answer import Verb
 from handlers.charter import parse
 from handlers.diagnose import Diagnose
+from handlers.manual import dead
 from handlers.propose import Propose, Validate
 from ledger import events as ev
 from ledger.events import Actor
 from ledger.machine import Stage
+from ledger.view import fold
 from tests.rooms import BOT, CHARTER, tenant
 from tests.unit.bot.test_commands import Front
 
@@ -281,3 +283,12 @@ async def test_a_letter_whose_action_the_charter_no_longer_names_is_not_replayed
     await here.acme.adopt(parse(rules))
     assert "names no scale of checkout" in await here.told("rudo", f"/dlq replay {letter.seq}")
     assert here.acme.incident.stage is Stage.WEBHOOK_FAILED
+
+
+async def test_a_process_that_begins_anew_knows_the_same_letters():
+    here = await front()
+    await failed(here, ev.OutcomeUnknown)
+    room = here.acme.room
+    [letter] = dead(room.ledger.view)
+    assert dead(fold("acme", await room.store.read("acme", 0, 1_000))) == [letter]
+    assert (letter.unknown, letter.action, letter.given[0].value) == (True, "scale", "3")
