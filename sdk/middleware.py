@@ -100,6 +100,12 @@ def meter(app: App, window: Window, own: Mapping[str, App]) -> App:  # noqa: C90
                 cell.client_errors += 1
         return cell
 
+    def goes_on(begun: int, start: Message) -> None:
+        """Take note of an answer that is not over yet: an event stream is no request any more."""
+        if begun in inflight and _is_event_stream(start):
+            streams.add(begun)
+            opened(window, inflight.pop(begun), begun, start["status"])
+
     def raised(begun: int, scope: Scope, status: int, e: BaseException) -> None:
         """Count an exception: of the request, of its stream, or of work after the answer."""
         kind = type(e).__name__
@@ -126,7 +132,7 @@ def meter(app: App, window: Window, own: Mapping[str, App]) -> App:  # noqa: C90
 
     socket = websocket.meter(app, window)
 
-    async def measured(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901 - as above
+    async def measured(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             window.turn_when_due()
             await (socket if scope["type"] == "websocket" else app)(scope, receive, send)
@@ -147,9 +153,7 @@ def meter(app: App, window: Window, own: Mapping[str, App]) -> App:  # noqa: C90
             if kind == "http.response.start":
                 start = message
             elif "more_body" in message and message["more_body"]:  # noqa: RUF019 - dict.get costs 15 ns more
-                if begun in inflight and _is_event_stream(start):
-                    streams.add(begun)
-                    opened(window, inflight.pop(begun), begun, start["status"])
+                goes_on(begun, start)
             elif begun and (kind == "http.response.body" or kind in LAST):
                 end(begun, start["status"])
                 begun = 0
