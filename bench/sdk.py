@@ -1,11 +1,11 @@
 """What the SDK costs and keeps, beside the floor and its peers, in one interleaved run: about a minute.
 
-    python bench/sdk.py [--rounds 60] [--requests 200] [--quick]
+    python bench/sdk.py [--requests 10000] [--quick]
 
-Apps are called in process. Each round runs every candidate in a shuffled order; what a candidate costs is the
-median over rounds of its difference to the bare app of the same round, in processor time of the thread, so
-that other programs on the machine disturb little. *floor* is what nobody can avoid: two clocks, one bucket,
-the status through a wrapped ``send``. Nanoseconds vary by machine, ratios hardly.
+Apps are called in process, in turn, request by request, in a shuffled order; what a candidate costs is its
+median request less that of the bare app, so that other programs on the machine disturb little. *floor* is
+what nobody can avoid: two clocks, one bucket, the status through a wrapped ``send``. Ours and the floor run
+beside the bare app, and then the peers do. Nanoseconds vary by machine, ratios hardly.
 """
 
 import argparse
@@ -30,8 +30,8 @@ from sdk import instrument
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 BODY = {"type": "http.response.body", "body": b"ok"}
-SLOW = 10
-"""A peer is called so many times less often."""
+WARM_UP = 200
+OURS = ("bare", "floor", "countersign")
 ALERTENGINE, INSTRUMENTATOR = "fastapi-alertengine", "prometheus-fastapi-instrumentator"
 EXPORTER, OTEL = "starlette_exporter", "opentelemetry-instrumentation-fastapi"
 
@@ -139,7 +139,7 @@ def candidates():
     return {"no-op ASGI": ("/", asgi), "FastAPI route": ("/orders/7", fastapi)}, skipped
 
 
-async def measure(apps, path, rounds, requests):
+async def measure(apps, path, requests):
     """Return the ns a request of the bare app, and what each other app adds to it."""
     template = {
         "type": "http",
@@ -163,26 +163,23 @@ async def measure(apps, path, rounds, requests):
     async def send(message):
         return
 
-    async def once(app, n):
-        begun = time.thread_time_ns()
-        for _ in range(n):
-            await app(template.copy(), receive, send)
-        return (time.thread_time_ns() - begun) / n
+    async def once(app):
+        scope = template.copy()
+        begun = time.perf_counter_ns()
+        await app(scope, receive, send)
+        return time.perf_counter_ns() - begun
 
-    order, bare, over = list(apps), [], {name: [] for name in apps if name != "bare"}
+    order, taken = list(apps), {name: [] for name in apps}
     shuffle = random.Random(1)
-    for app in apps.values():
-        await once(app, requests)
-    for _ in range(rounds):
+    for n in range(requests + WARM_UP):
         shuffle.shuffle(order)
-        took = {
-            name: await once(apps[name], requests if name in {"bare", "floor", "countersign"} else SLOW)
-            for name in order
-        }
-        bare.append(took.pop("bare"))
-        for name, ns in took.items():
-            over[name].append(ns - bare[-1])
-    return statistics.median(bare), {name: statistics.median(ns) for name, ns in over.items()}
+        for name in order:
+            took = await once(apps[name])
+            if n >= WARM_UP:
+                taken[name].append(took)
+    medians = {name: statistics.median(ns) for name, ns in taken.items()}
+    bare = medians.pop("bare")
+    return bare, {name: ns - bare for name, ns in medians.items()}
 
 
 class Bars:
@@ -211,12 +208,14 @@ def table(workload, bare, over):
         print(f"  {name:40}{ns / 1000:>9.2f} µs{ns / over['floor']:>13.2f}x{ratio:>12}")
 
 
-def in_process(bars, rounds, requests):
+def in_process(bars, requests):
     workloads, skipped = candidates()
     most_us = {"no-op ASGI": 1.5, "FastAPI route": 3.0}
     for workload, (path, apps) in workloads.items():
         with contextlib.redirect_stdout(io.StringIO()):  # a peer greets its first request
-            bare, over = asyncio.run(measure(apps, path, rounds, requests))
+            bare, over = asyncio.run(measure({name: apps[name] for name in OURS}, path, requests))
+            peers = {name: app for name, app in apps.items() if name == "bare" or name not in OURS}
+            over |= asyncio.run(measure(peers, path, requests // 10))[1]
         table(workload, bare, over)
         ours = over["countersign"]
         bars.most(f"{workload}: over bare", ours / 1000, most_us[workload], "µs")
@@ -230,8 +229,7 @@ def in_process(bars, rounds, requests):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--rounds", type=int, default=60)
-    arguments.add_argument("--requests", type=int, default=200)
+    arguments.add_argument("--requests", type=int, default=10_000)
     arguments.add_argument("--quick", action="store_true", help="a tenth of everything: to see that it runs")
     chosen = arguments.parse_args()
     warnings.simplefilter("ignore")
@@ -239,7 +237,7 @@ def main():
     share = 10 if chosen.quick else 1
     bars = Bars()
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
-    in_process(bars, max(chosen.rounds // share, 3), chosen.requests)
+    in_process(bars, chosen.requests // share)
     sdk_server.run(bars, 8_000 // share)
     sdk_facts.run(bars, share)
     bars.show()
