@@ -193,8 +193,9 @@ class Folder(dict[str, str]):
         keys = self.read("keys.txt").decode().splitlines() if log.named else []
         must(keys == log.named, Tampered(None, "keys.txt has other keys than the log names"))
         must(self.read("README.txt") and self.read("verify.py"), Tampered(None, "it has an empty file"))
+        must(durability in ("durable", "declared", "unverified", "not durable"), f"{durability} is nothing")
         wanted = manifest_of(log, self, durability)
-        for here, there in zip_longest(wanted.splitlines(), manifest.splitlines()):
+        for here, there in zip_longest(wanted.split("\n"), manifest.split("\n")):
             must(here == there, Tampered(None, f"its manifest says {there}, and here is {here}"))
         for path in self.path.rglob("*"):
             name = path.relative_to(self.path).as_posix()

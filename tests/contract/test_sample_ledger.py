@@ -2,11 +2,12 @@
 
 import asyncio
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from ledger import lines
+from ledger import lines, verify
 from ledger.commands.replay import replayed
 from ledger.machine import Stage
 from ledger.verify import Verifier, read_receipt
@@ -32,6 +33,20 @@ async def test_the_three_lines_of_the_readme_do_what_it_says(tmp_path):
     assert first.startswith("INTACT. "), ran.stdout + ran.stderr
     assert re.match(r"TAMPERED\. Entry \d+: ", last), ran.stdout + ran.stderr
     assert (ran.returncode, ran.stderr) == (1, "")
+
+
+def test_a_byte_changed_anywhere_in_it_is_seen(tmp_path):
+    folder, kept = tmp_path / "sample", {"receipts.txt"}  # what people kept is theirs, and says nothing else
+    shutil.copytree(SAMPLE, folder)
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in kept):
+        content = file.read_bytes()
+        end, step = len(content) - 1, max(1, len(content) // 15)
+        said = content.find(b'"durability": "') + 15
+        for at in {*range(0, end, step), end, *range(said, said + 7)}:
+            file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+            assert verify.main([str(folder)]) != 0, (file.name, at)
+        file.write_bytes(content)
+    assert verify.main([str(folder)]) == 0
 
 
 def test_it_tells_of_a_dissent_that_a_person_decided():
