@@ -1,6 +1,7 @@
 """`python -m ledger prove` and `replay` on a running server, and what others make of what they write."""
 
 import asyncio
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,10 @@ import pytest
 from ledger import proof
 from ledger.__main__ import main
 from ledger.chain import Entry, receipt
+from ledger.clock import ManualClock
+from ledger.events import Actor, Watched
 from ledger.export import export
+from ledger.ledger import Ledger
 from ledger.note import origin_of, public_key, vkey
 from ledger.redis_store import RedisStore
 from ledger.state import dump
@@ -90,6 +94,9 @@ async def test_an_export_is_replayed_and_compared_with_the_live_ledger(server, s
     code, said = await run("replay", tmp_path / "acme", *at(server), *key, "--to", tmp_path / "state")
     assert (code, "The same, byte for byte, as the live ledger" in said) == (0, True), said
     assert (tmp_path / "state").read_bytes() == b"".join(dump(fold("acme", told)))
+    ledger = Ledger("acme", store, ManualClock(told[-1].at), random.Random(1), signer=SEED)
+    assert isinstance(await ledger.record(Actor.orchestrator("b"), lambda view, now: Watched()), Entry)
+    assert (await run("replay", tmp_path / "acme", *at(server), *key))[0] == 0
 
 
 async def test_a_live_ledger_that_tells_another_story_is_not_the_same(server, run, tmp_path):

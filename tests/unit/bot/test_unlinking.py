@@ -1,5 +1,7 @@
 """An account stops speaking for somebody: they say so, an admin does, or the charter names them no more."""
 
+import asyncio
+
 from bot.state import RedisLinks
 from handlers.charter import parse
 from ledger.chain import receipt
@@ -114,3 +116,10 @@ async def test_an_id_that_was_dropped_is_gone_from_redis_too():
         again = RedisLinks(call)
         await again.refresh("acme")
         assert (dict(links.all("acme")), dict(again.all("acme"))) == ({}, {})
+
+
+async def test_two_who_unlink_at_the_same_moment_leave_one_entry_a_channel():
+    chat = await with_olivia()
+    said = await asyncio.gather(chat.says("rudo", "/unlink olivia"), chat.says("rudo", "/unlink olivia"))
+    assert len(await unlinked(chat)) == 2
+    assert sorted("Unlinked" in one for one in said)[-1]
