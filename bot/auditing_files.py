@@ -25,7 +25,7 @@ from ledger.chain import Entry
 from ledger.export import export
 from ledger.prove import Proof, prove
 from ledger.report_gather import Scope as PageScope
-from ledger.report_source import page_of
+from ledger.report_source import Outside, page_of
 from ledger.report_verdict import Made
 from ledger.rows import Row, row
 
@@ -66,7 +66,8 @@ async def as_pdf(room: Room, person: Person, scope: Scope, folder: Path) -> Path
     about = _about(scope)
     made = Made(room.now_ms(), person.name, str(room.zone(person)), version())
     path = folder / f"{_name(room, scope)}.pdf"
-    await asyncio.to_thread(path.write_bytes, await page_of(room.store, room.tenant, about, made))
+    outside = Outside(off_box=room.off_box())
+    await asyncio.to_thread(path.write_bytes, await page_of(room.store, room.tenant, about, made, outside))
     return path
 
 

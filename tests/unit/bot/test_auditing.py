@@ -313,6 +313,14 @@ async def test_the_auditors_page_comes_as_a_pdf_of_an_incident_or_a_period(scope
     assert "checkout-1" in text
 
 
+async def test_the_auditors_page_says_how_the_copy_off_the_box_stands():
+    here = await after_an_approval()
+    here.acme.room.off_box = lambda: "Off the box: every entry is copied."
+    found = await document(here, "/audit pdf")
+    text = " ".join(page.extract_text() for page in PdfReader(BytesIO(found.content)).pages)
+    assert "every entry is copied" in " ".join(text.split())
+
+
 async def test_there_is_no_page_about_a_person_and_it_says_about_what_there_is():
     here = await after_an_approval()
     assert "/audit pdf checkout-3" in await here.told("rudo", "/audit pdf tendai", private=True)
