@@ -100,17 +100,17 @@ class Fold:
     def __init__(self) -> None:
         self.incidents: dict[str, Standing] = {}
 
-    def take(self, rule: Rule, entry: Line, digest: str) -> str | None:
+    def take(self, rule: Rule, entry: Line, digest: str, at_ms: int) -> str | None:
         """The incident's stage afterwards, None outside of one. Raises Illegal; nothing changed then."""
         if entry.incident_id:
-            return self._of_incident(rule, entry, digest)
+            return self._of_incident(rule, entry, digest, at_ms)
         if not rule.stands_alone:
             raise IllegalTransition(f"{entry.event} needs an incident")
         if entry.actor.kind not in rule.writers:
             raise _wrong_actor(entry)
         return None
 
-    def _of_incident(self, rule: Rule, entry: Line, digest: str) -> str:
+    def _of_incident(self, rule: Rule, entry: Line, digest: str, at_ms: int) -> str:
         name = entry.incident_id or ""
         stands = self.incidents.get(name)
         stage = stands.stage if stands else ""
@@ -122,7 +122,7 @@ class Fold:
         if stands is None:
             stands = self.incidents[name] = Standing(to)
         elif rule.refers:
-            _check_reference(rule, stands, entry)
+            _check_reference(rule, stands, entry, at_ms)
         stands.stage = to
         if rule.marks:
             _mark(stands, entry, digest)
@@ -135,13 +135,12 @@ def _wrong_actor(entry: Line) -> WrongActor:
     return WrongActor(f"{entry.actor.kind} may not write {entry.event}")
 
 
-def _check_reference(rule: Rule, stands: Standing, entry: Line) -> None:
+def _check_reference(rule: Rule, stands: Standing, entry: Line, at_ms: int) -> None:
     stood, ref = stands.newest.get(rule.refers), entry.ref
     if ref is None or (ref.hash, ref.seq) != stood:
         raise BadReference(f"{entry.event} must refer to the newest {rule.refers} of {entry.incident_id}")
     why = ""
     if rule.refers == VALIDATED:
-        at_ms = epoch_ms(datetime.fromisoformat(entry.ts))
         option = entry.data.get("option", "")
         why = objection_to_answer(rule.kind, option, stands.options, at_ms, stands.deadline_ms)
     elif rule.kind is ev.ExecutionStarted:
@@ -196,8 +195,11 @@ class Audit:
         self.tenant = tenant
         self.hash = GENESIS.hash
         """That of the newest entry."""
+        self.at_ms = 0
+        """When it was written."""
         self.rules = rules()
         self._fold = Fold()
+        self._minute, self._minute_ms = "", 0
 
     @property
     def head(self) -> Head:
@@ -209,10 +211,12 @@ class Audit:
         seq = self.tree.size + 1
         try:
             rule, entry = self._read(line)
-            self._check_link(entry, seq)
+            if entry.seq != seq or entry.prev != self.hash or entry.tenant_id != self.tenant:
+                self._check_link(entry, seq)
+            self._tell_time(entry.ts)
             leaf = sha256(b"\x00" + line).digest()
             digest = leaf.hex()
-            stage = self._fold.take(rule, entry, digest)
+            stage = self._fold.take(rule, entry, digest, self.at_ms)
         except Malformed as error:
             raise Tampered(seq, error.reason) from error
         except (Illegal, UnknownEvent, ValidationError) as error:
@@ -243,6 +247,16 @@ class Audit:
         if len(rule.forms) < MOST_FORMS:
             _learn(rule, line, entry.data)
         return rule, whole(rule.kind).made({**orjson.loads(line), "data": event.data()})
+
+    def _tell_time(self, ts: str) -> None:
+        """Raises Malformed for a minute that no calendar has. The form has looked at all else."""
+        if ts[:17] != self._minute:
+            try:
+                begins = datetime.fromisoformat(f"{ts[:17]}00Z")
+            except ValueError:
+                raise Malformed("ts is not what it must be") from None
+            self._minute, self._minute_ms = ts[:17], epoch_ms(begins)
+        self.at_ms = self._minute_ms + 1000 * int(ts[17:19]) + int(ts[20:23])
 
     def _check_link(self, entry: Line, seq: int) -> None:
         if entry.seq != seq:

@@ -8,7 +8,6 @@
 
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import datetime
 
 import orjson
 
@@ -20,9 +19,9 @@ from ledger.machine import OPEN, Fact, Incident, Stage
 from ledger.shapes import Line
 from ledger.store import Sealed
 from ledger.verify import Tampered
-from ledger.view import ANCHOR, MOST_RUNS, Run, View, actor_of, epoch_ms, event_from
+from ledger.view import ANCHOR, MOST_RUNS, Run, View, actor_of, event_from
 
-HASH = 64
+HASH, SPACE = 64, ord(b" ")
 _OPEN = frozenset(stage.value for stage in OPEN)
 DETECTED, DIAGNOSED, AUTHORIZED, STARTED, REFUSED = (
     kind.__name__ for kind in (ev.Detected, ev.Diagnosed, ev.Authorized, ev.ExecutionStarted, ev.Refused)
@@ -101,10 +100,10 @@ class Recall:
         except Tampered as broken:
             raise Sealed(f"element {seq} is not the entry that must stand there. {broken}") from broken
         digest = self._audit.hash
-        if element[: HASH + 1] != b"%s " % digest.encode():
+        if not element.startswith(digest.encode()) or element[HASH] != SPACE:
             raise Sealed(f"element {seq} does not have the hash that it says.")
         self.first = self.first or digest
-        fact = Recalled(seq, digest, epoch_ms(datetime.fromisoformat(entry.ts)), line)
+        fact = Recalled(seq, digest, self._audit.at_ms, line)
         if entry.incident_id:
             self._of_incident(entry.incident_id, entry, fact)
         else:

@@ -1,15 +1,14 @@
 """Forms that canonical entries of a known event have, made from the events' own models, and read at once.
 
 What a form reads is canonical, and pydantic would take its data as it stands: it was decoded strictly, and
-written again it gives the same bytes. What it does not read says nothing: ask `chain.parse` and pydantic. A
-form is for one set of names: entries of an older version, which lack fields, have forms of their own, made
-from the first of them that was met.
+written again it gives the same bytes. Only whether the calendar has its minute is left to who reads. What it
+does not read says nothing: ask `chain.parse` and pydantic. A form is for one set of names: entries of an
+older version, which lack fields, have forms of their own, made from the first of them that was met.
 """
 
 import re
 import types
 from collections.abc import Mapping
-from datetime import datetime
 from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -25,7 +24,7 @@ from ledger.events import Event
 
 Whole = Annotated[int, Meta(ge=-MAX_INT, le=MAX_INT)]
 Number = Annotated[int, Meta(ge=1, le=MAX_INT)]
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\d\.\d{6}Z", re.ASCII)
 
 
 class Shape(Struct, gc=False):
@@ -89,7 +88,6 @@ class Form:
         """The entry that *line* is; None if it has another form, or none."""
         try:
             found = self._decode(line)
-            datetime.fromisoformat(found.ts)
         except ValueError:
             return None
         self._write(found, self._buffer)
