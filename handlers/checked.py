@@ -4,12 +4,15 @@
 2. Form, chain, rules and root are judged anew (ledger/audit.py), in a thread, page by page, up to the head
    that this process knows. That head must come out.
 3. Not intact: that is on record with the first bad entry, the ledger is sealed, and people are told.
+4. The texts of all charters and policies that were ever in force are read again by their digests. One that is
+   missing or another changes no entry: that is on record, and people are told, and nothing is sealed.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from zoneinfo import ZoneInfo
 
 from handlers.ports import PortError, Rulebook
@@ -27,6 +30,8 @@ log = logging.getLogger(__name__)
 
 HOUR = 3
 PAGE = 500
+REMEDY = "Put it back from an export or a backup: what was approved under it cannot be judged without it."
+ADOPTIONS = frozenset({ev.CharterAdopted.__name__, ev.PolicyAdopted.__name__})
 
 type Alarm = Callable[[str], Awaitable[None]]
 """Tells people, at once, what no card is about."""
@@ -50,9 +55,10 @@ class Checking:
 
     async def do(self, work: Work) -> None:
         """Read all of it. Raises PortError where it cannot be read now."""
-        head = self._ledger.view.head
+        head, digests = self._ledger.view.head, set[str]()
         try:
-            found = await self._read(head)
+            found = await self._read(head, digests)
+            lost = await self._lost(digests)
         except StoreDown as down:
             raise PortError(f"The ledger could not be read again: {down}") from down
         except Sealed as broken:
@@ -61,22 +67,29 @@ class Checking:
             await self._not_intact(head.seq, broken.seq or 0, str(broken))
         else:
             intact = ev.LedgerChecked(
-                decision="intact",
-                reason=f"All {head.seq} entries were read again",
+                decision="texts_lost" if lost else "intact",
+                reason=f"All {head.seq} entries were read again{_told(lost)}",
                 checked_seq=head.seq,
                 root=found.tree.root().hex(),
             )
             await self._say(intact)
+            if lost:
+                await self._alarm(f"🟠 The ledger of {self._ledger.tenant} is intact{_told(lost)}. {REMEDY}")
 
-    async def _read(self, head: Head) -> Audit:
-        """All entries up to *head*, judged. Raises Tampered, Sealed, StoreDown."""
+    async def _lost(self, digests: Iterable[str]) -> list[str]:
+        """Those of *digests* under which there is no text, or another. Raises StoreDown."""
+        texts = {one: await self._store.get_text(self._ledger.tenant, one) for one in sorted(digests)}
+        return [one for one, text in texts.items() if sha256((text or "").encode()).hexdigest() != one]
+
+    async def _read(self, head: Head, digests: set[str]) -> Audit:
+        """All entries up to *head*, judged; adds to *digests*. Raises Tampered, Sealed, StoreDown."""
         found = Audit(self._ledger.tenant)
         while found.head.seq < head.seq:
             left = min(PAGE, head.seq - found.head.seq)
             page = await self._store.read(self._ledger.tenant, found.head.seq, left)
             if not page:
                 raise Tampered(found.head.seq + 1, "it is not there any more")
-            await asyncio.to_thread(_take, found, page)
+            digests |= await asyncio.to_thread(_take, found, page)
         if found.head != head:
             raise Tampered(head.seq, "it is not the one that was there")
         return found
@@ -118,6 +131,18 @@ def next_night(since_ms: int, zone: ZoneInfo) -> int:
     return epoch_ms(night.astimezone(UTC))
 
 
-def _take(found: Audit, page: Iterable[Entry]) -> None:
+def _take(found: Audit, page: Iterable[Entry]) -> set[str]:
+    """The digests of the texts that *page* puts in force."""
+    digests: set[str] = set()
     for entry in page:
-        found.take(entry.line)
+        line = found.take(entry.line)
+        if line.event in ADOPTIONS:
+            digests |= {line.data.digest, line.data.get("policy_digest", "")} - {""}
+    return digests
+
+
+def _told(lost: Sequence[str]) -> str:
+    if not lost:
+        return ""
+    names = ", ".join(one[:8] for one in lost)
+    return f", and under {names} there is no text of a charter or policy, or another"

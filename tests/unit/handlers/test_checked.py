@@ -1,11 +1,13 @@
 """Every night the whole ledger is read again: intact, or sealed with people told."""
 
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
 
+from detectors.policy import Policy
 from handlers.checked import Checking, next_night
 from handlers.reconciler import Loop
 from ledger import events as ev
@@ -46,6 +48,8 @@ class Night:
 
 async def a_night() -> Night:
     room = Room()
+    for text in (room.charter.text(), Policy().canonical()):
+        await room.ledger._store.put_text("acme", sha256(text.encode()).hexdigest(), text)
     await room.open()
     return Night(room)
 
@@ -58,6 +62,26 @@ async def test_an_intact_log_is_said_to_be_with_its_root():
     assert (said.intact, said.checked_seq, said.bad_seq, len(said.root)) == (True, size, 0, 64)
     assert night.told == []
     assert not night.room.ledger.sealed
+
+
+@pytest.mark.parametrize("text", [None, "[tenant]", ""])
+async def test_a_text_that_is_missing_or_another_is_told_and_seals_nothing(text: str | None):
+    night = await a_night()
+    digest = next(e.data["digest"] for e in night.log if e.event == "CharterAdopted")
+    kept = night.store._texts.pop(("acme", digest))
+    if text is not None:
+        night.store._texts["acme", digest] = text
+    await night.passes()
+    [said] = await night.checks()
+    assert said.intact
+    assert f"under {digest[:8]} there is no text" in said.reason
+    [told] = night.told
+    assert digest[:8] in told
+    assert not night.room.ledger.sealed
+    night.store._texts["acme", digest] = kept
+    await night.passes()
+    assert (await night.checks())[-1].reason == f"All {said.checked_seq + 1} entries were read again"
+    assert night.told == [told]
 
 
 async def test_a_night_has_one_check_also_over_a_restart():

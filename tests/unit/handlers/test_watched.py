@@ -1,5 +1,6 @@
 """Once an hour somebody says that the control was on, and restarts never say it twice."""
 
+import asyncio
 import random
 
 from handlers.detect import Detect
@@ -7,6 +8,7 @@ from handlers.poll import Poller
 from handlers.reconciler import Loop
 from handlers.watched import HOUR_MS, Watching
 from ledger import events as ev
+from ledger.ledger import Ledger
 from tests.council_room import RUDO, Room
 
 
@@ -17,20 +19,21 @@ async def ahead() -> tuple[int, str]:
 class Post:
     """One process that watches the room's one service."""
 
-    def __init__(self, room: Room, process: str = "web.1") -> None:
+    def __init__(self, room: Room, process: str = "web.1", ledger: Ledger | None = None) -> None:
         self.room = room
+        self.ledger = ledger or room.ledger
         self.poller = Poller(
-            room.ledger,
+            self.ledger,
             room.rulebook,
-            Detect(room.ledger, room.rulebook),
+            Detect(self.ledger, room.rulebook),
             None,
             None,
             room.clock,
             random.Random(1),
         )
         self.poller.began_ms = room.now_ms
-        self.watching = Watching(room.ledger, room.rulebook, self.poller, process, ahead)
-        self.loop = Loop(room.ledger, (self.watching,), room.clock)
+        self.watching = Watching(self.ledger, room.rulebook, self.poller, process, ahead)
+        self.loop = Loop(self.ledger, (self.watching,), room.clock)
 
     async def pass_(self, seconds: float) -> None:
         self.loop.step()
@@ -105,6 +108,25 @@ async def test_two_processes_at_once_report_one_hour_once():
     for one in (post, other):
         await one.loop.settle()
     assert len(await reports(post.room)) == 1
+
+
+async def test_two_processes_that_each_have_their_own_view_report_one_hour_once():
+    post = await a_post()
+    room = post.room
+    theirs = Ledger("acme", room.ledger._store, room.clock, random.Random(2))
+    await theirs.sweep()
+    assert theirs.view.head == room.ledger.view.head
+    other = Post(room, "web.2", theirs)
+    for one in (post, other):
+        one.loop.step()
+    room.clock.advance(3600)
+    for one in (post, other):
+        one.loop.step()
+    await asyncio.gather(post.loop.settle(), other.loop.settle())
+    assert len(await reports(room)) == 1
+    await asyncio.gather(room.ledger.hint(), theirs.hint())
+    hour_ms = room.now_ms + HOUR_MS
+    assert {work.at_ms for one in (post, other) for work in one.watching.due(one.ledger.view, 0)} == {hour_ms}
 
 
 async def test_before_anybody_looks_nothing_is_reported():
