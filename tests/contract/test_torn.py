@@ -2,10 +2,11 @@
 
 import asyncio
 import collections
+import os
 import random
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copytree
@@ -14,21 +15,23 @@ import pytest
 
 from ledger.chain import Entry
 from ledger.clock import WallClock
-from ledger.embedded import CannotStart, EmbeddedValkey
+from ledger.embedded import CannotStart, EmbeddedValkey, _command, _last_words
 from ledger.events import Actor, Event, Started, Stopped
 from ledger.keys import seed_of
 from ledger.ledger import Ledger
 from ledger.note import read_note
 from ledger.outside import NoteFile
 from ledger.redis_store import RedisStore, connect
-from ledger.store import Sealed
-from tests.servers import SMALL, shorten_segments, verified
+from ledger.store import Sealed, StoreDown
+from tests.servers import LONG_S, SMALL, shorten_segments, verified
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("torn"), pytest.mark.timeout(600)]
 
 KEY = seed_of(b"k" * 32)
 BOT = Actor.orchestrator("b")
 HANDS = 6
+MEMORY = next(place for place in ("/dev/shm", "/tmp") if os.access(place, os.W_OK))
+"""Where files are quick: what was torn is torn by us, and no disk is asked."""
 EACH = 64
 """Of so many cuts the whole of `python -m ledger verify` is run on one."""
 CONFIRMED, OLDER = "confirmed", "older"
@@ -58,7 +61,37 @@ def log_of(folder: Path) -> Path:
 
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[RedisStore]:
-    """A store on the server of *folder*. Raises CannotStart."""
+    """A store on a server that starts on what is in *folder*, called as ours is. Raises CannotStart.
+
+    Its supervisor is left out: it is tried elsewhere, and there are two thousand starts here.
+    """
+    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), asyncio.subprocess.DEVNULL)
+    server = EmbeddedValkey(folder)
+    process = await asyncio.create_subprocess_exec(*_command(folder, server.socket), **quiet)
+    store = RedisStore(connect(server.url), segment=SMALL)
+    try:
+        async with asyncio.timeout(LONG_S):
+            while not await answers(store):
+                if process.returncode is not None:
+                    raise CannotStart(_last_words(folder))
+                await asyncio.sleep(0.003)
+        yield store
+    finally:
+        await store.close()
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def answers(store: RedisStore) -> bool:
+    try:
+        return bool(await store.commands("PING"))
+    except StoreDown:
+        return False
+
+
+@asynccontextmanager
+async def supervised(folder: Path) -> AsyncIterator[RedisStore]:
     server = EmbeddedValkey(folder)
     await server.start()
     store = RedisStore(connect(server.url), segment=SMALL)
@@ -82,7 +115,7 @@ async def say(ledger: Ledger, event: Event | None = None) -> Entry:
 
 async def written(folder: Path, last: int) -> Written:
     """A log of two entries, whose third batch is *last* entries: two of them go into two segments."""
-    async with running(folder) as store:
+    async with supervised(folder) as store:
         older = a_ledger(store, folder / OLDER, keeps=True)
         await say(older, Started(signer=older.notary.key))
         await say(older)
@@ -99,7 +132,7 @@ async def written(folder: Path, last: int) -> Written:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="cs-", dir="/tmp") as path:
+    with tempfile.TemporaryDirectory(prefix="cs-", dir=MEMORY) as path:
         yield Path(path)
 
 
@@ -113,7 +146,7 @@ async def for_each(written: Written, count: int, judge: Callable[[Path, int], Aw
     numbers, said = iter(range(count)), [""] * count
 
     async def hand() -> None:
-        with tempfile.TemporaryDirectory(prefix="cs-", dir="/tmp") as place:
+        with tempfile.TemporaryDirectory(prefix="cs-", dir=MEMORY) as place:
             own = Path(place) / "f"
             await asyncio.to_thread(copytree, written.folder, own, ignore=lambda *_: {"valkey.sock"})
             for number in numbers:
