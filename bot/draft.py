@@ -7,6 +7,7 @@ from bot.blocks import NOTHING_RUNS
 from bot.fit import Line, Paragraphs, may, must
 from bot.scene import Scene
 from bot.words import foreign
+from handlers.manual import by_hand
 from ledger import events as ev
 from ledger.machine import Fact, Incident
 
@@ -48,6 +49,14 @@ def failure(incident: Incident) -> tuple[Fact, ev.NotRecovered] | None:
     """The NotRecovered that the present round of asking answers."""
     found = incident.every(ev.NotRecovered)
     return found[-1] if found and found[-1][0].at_ms >= incident.asked_ms else None
+
+
+def proposer(incident: Incident, option: ev.Option) -> str:
+    """Who proposed *option* by hand, by charter id; empty where policy did."""
+    fact = by_hand(incident)
+    chosen = fact.event.options if fact and isinstance(fact.event, ev.Proposed) else ()
+    same = any((one.action, one.parameters) == (option.action, option.parameters) for one in chosen)
+    return fact.actor.id if fact and same else ""
 
 
 def executed_since_opened(incident: Incident) -> tuple[Fact, ev.Executed] | None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bot import gsm7
-from bot.draft import approved_title, failure
+from bot.draft import approved_title, failure, proposer
 from bot.rings import Milestone, milestone
 from bot.scene import Scene
 from bot.words import cap
@@ -164,7 +164,8 @@ def _what(scene: Scene) -> str:
 
 
 def _opinion(scene: Scene, verdict: str, option: ev.Option) -> str:
-    said = _said(verdict, option)
+    who = proposer(scene.incident, option)
+    said = f"proposed by {scene.name(who)}, not by policy" if who else _said(verdict, option)
     return f"{scene.short(approved_title(scene))} did not help; {said}" if failure(scene.incident) else said
 
 

@@ -1,13 +1,12 @@
 """The cards that ask: one action, or two theories of which a person chooses."""
 
 from bot import blocks, keyboards
-from bot.draft import NOTHING, Draft, earlier, failed_before, failure
+from bot.draft import NOTHING, Draft, earlier, failed_before, failure, proposer
 from bot.fit import Line, may, must
 from bot.moments_after import failure_line, what_failed
 from bot.scene import Scene
 from bot.words import foreign
 from ledger import events as ev
-from ledger.events import ENGINEER
 from ledger.machine import Fact
 
 
@@ -60,9 +59,8 @@ def _middle(scene: Scene, *, no_opinion: bool) -> list[list[Line]]:
 
 
 def _opinion(scene: Scene, asked: ev.Validated, option: ev.Option) -> list[Line]:
-    proposed = scene.incident.last(ev.Proposed)
-    if proposed and proposed.actor.kind is ENGINEER:
-        return [must(f"<b>Proposed by {scene.name(proposed.actor.id)}</b>, not by policy.")]
+    if who := proposer(scene.incident, option):
+        return [must(f"<b>Proposed by {scene.name(who)}</b>, not by policy.")]
     return blocks.opinion(scene, asked.verdict, option)
 
 

@@ -130,7 +130,8 @@ def _on_offer(scene: Scene, asked: ev.Validated | None) -> list[Line]:
 def _offer(scene: Scene, option: ev.Option) -> Line:
     risk = "<b>High risk</b>" if option.risk == "high" else "Low risk"
     runs = (f" (<code>{foreign(option.request, most)}</code>)" if option.request else "" for most in (90, 50))
-    return Line(tuple(f"{scene.title(option, 60)}{request}. {risk}." for request in (*runs, "")), 2)
+    what = f"{scene.title(option, 60)}{blocks.with_values(option)}"
+    return Line(tuple(f"{what}{request}. {risk}." for request in (*runs, "")), 2)
 
 
 def _any_of(scene: Scene, asked: ev.Validated | None) -> list[Line]:

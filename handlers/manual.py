@@ -106,6 +106,28 @@ class Wish:
         return option(ONE, found, known, given=given)
 
 
+def by_hand(incident: Incident) -> Fact | None:
+    """A person's newest proposal, as long as asking again renews it.
+
+    That ends when it ran and did not help, when policy opened the incident anew, and, where policy opened it,
+    when somebody denied it: then policy asks.
+    """
+    found = [fact for fact, _ in incident.every(ev.Proposed) if fact.actor.kind is ENGINEER]
+    ends: tuple[type[Event], ...] = (ev.NotRecovered, ev.Reopened)
+    over = incident.last(*ends, *(() if incident.opened.origin == RUN else (ev.Denied,)))
+    return found[-1] if found and not (over and over.seq > found[-1].seq) else None
+
+
+def renewed(incident: Incident, service: Service | None) -> ev.Option | None:
+    """What a person proposed before, as the charter names it now; None where policy is to propose."""
+    fact = by_hand(incident)
+    before = fact.event.options[0] if fact and isinstance(fact.event, ev.Proposed) else None
+    action = service.action(before.action) if service and before else None
+    if before is None or service is None or action is None or not action.admits(before.parameters):
+        return None
+    return option(ONE, action, service, given=before.parameters)
+
+
 def _others(standing: Incident | None, charter: Charter, person: Person) -> list[tuple[str, ...]]:
     """The roles of those who could approve what *person* proposes: nobody who began something here."""
     by_hand = {

@@ -12,7 +12,7 @@ again.
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from handlers import council, gates
+from handlers import council, gates, manual
 from handlers.charter import Charter
 from handlers.council import Verdict
 from handlers.offers import NO_ACTION, offer
@@ -103,8 +103,12 @@ class Validate:
 def proposal(incident: Incident, charter: Charter) -> ev.Proposed:
     """What is proposed for *incident* as it stands. An offer that rests on no theory is NONE, whatever was
     said."""
+    service = charter.service(incident.service)
+    if again := manual.renewed(incident, service):
+        reason = f"{again.title}: proposed by a person, asked again"
+        return ev.Proposed(incident_id=incident.id, decision="propose", reason=reason, options=(again,))
     counsel = council.judge(incident.diagnoses())
-    made = offer(incident, counsel, charter.service(incident.service))
+    made = offer(incident, counsel, service)
     alone = made.options and not any(one.theory for one in made.options)
     confidence = made.options[0].confidence if len(made.options) == 1 else None
     return ev.Proposed(

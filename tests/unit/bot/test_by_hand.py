@@ -3,6 +3,7 @@
 import pytest
 
 from bot.answer import Verb
+from bot.draft import proposer
 from handlers.charter import parse
 from handlers.diagnose import Diagnose
 from handlers.manual import dead
@@ -147,6 +148,42 @@ async def test_values_that_the_charter_no_longer_allows_are_held_back():
     await here.acme.adopt(parse(rules + PARAMETERS.replace("most = 20", "most = 10")))
     await settle(here)
     assert here.acme.incident.stage is Stage.WITHHELD
+
+
+async def expires(here: Front) -> None:
+    """Nobody answers the request in time, and somebody asks again."""
+    request = here.acme.incident.request
+    here.acme.clock.advance(300)
+    lapsed = ev.Expired(incident_id="checkout-1", ref=request.ref)
+    await here.acme.record(Actor.policy(), lambda v, n: lapsed)
+    await here.told("tendai", "/ask checkout-1")
+    await settle(here)
+
+
+async def test_asking_again_renews_what_the_person_proposed_and_they_still_do_not_approve_it():
+    here = await front()
+    await here.told("rudo", "/run checkout scale count=3")
+    await settle(here)
+    for _ in range(2):
+        await expires(here)
+        request = here.acme.incident.request
+        [option] = request.event.options
+        assert (option.action, option.parameters) == ("scale", (ev.Given(name="count", value="3"),))
+    assert "somebody else" in (await here.acme.taps_on("rudo", Verb.APPROVE, request.hash)).text
+    assert proposer(here.acme.incident, option) == "rudo"
+    assert (await here.acme.taps_on("tendai", Verb.APPROVE, request.hash)).text.startswith("Approved")
+
+
+async def test_what_somebody_denied_in_policys_own_incident_is_policys_to_ask_again():
+    here = await front()
+    await here.acme.opens()
+    await here.told("rudo", "/run checkout scale count=3")
+    await settle(here)
+    await here.acme.taps_on("tendai", Verb.DENY, here.acme.incident.request.hash)
+    await here.told("tendai", "/ask checkout-1")
+    await settle(here)
+    [option] = here.acme.incident.request.event.options
+    assert (option.action, proposer(here.acme.incident, option)) == ("restart_workers", "")
 
 
 async def test_in_maintenance_a_run_by_hand_is_held_back_and_says_why():
