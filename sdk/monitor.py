@@ -14,7 +14,7 @@ from .cell import Closed
 from .endpoints import View, endpoints
 from .push import Pusher
 from .sharing import Place, Sharing
-from .together import Word
+from .together import Word, dated
 from .told import Told
 from .window import Window
 from .worker import Speaker, Worker
@@ -102,7 +102,7 @@ class Monitor:
     def _present(self, slots: tuple[wire.Slot, ...] = ()) -> wire.Snapshot:
         return wire.Snapshot(
             self.service,
-            time.time_ns() // 1_000_000,
+            dated(time.time_ns() // 1_000_000, self._window.through),
             slots[-wire.MAX_SLOTS :],
             inflight=len(self._window.inflight),
             oldest_ms=self._window.oldest_ms(),

@@ -33,15 +33,15 @@ class Parcel:
     lines: Mapping[int, bytes]
     word: Word
 
-    @property
-    def oldest(self) -> int:
-        """The first second that somebody may still ask this worker for."""
-        return self.word.through - KEEP_S + 1
+    oldest: int
+    """The first second that the worker still stands by: what it said of those before is past, or another
+    time, since its clock was set back."""
 
 
 def pack(worker: str, number: int, word: Word, seconds: Mapping[int, Closed]) -> bytes:
     """Return the parcel number *number* of *worker*, which carries *seconds* of its *word*."""
-    first = head(word, seconds, worker=worker, number=number)
+    oldest = min(word.seconds, default=word.through + 1)
+    first = head(word, seconds, worker=worker, number=number, oldest=oldest)
     deflate = zlib.compressobj(1, wbits=GZIP)
     lines = b"\n".join([first, *(one.line.encode() for one in seconds.values())])
     return deflate.compress(lines) + deflate.flush()
@@ -52,18 +52,21 @@ def unpack(raw: bytes) -> Parcel:
     first, *rest = _plain(raw).split(b"\n")
     found = read_head(first)
     index = found["index"]
-    worker, number = found.get("worker"), found.get("number")
+    worker, number, oldest = found.get("worker"), found.get("number"), found.get("oldest")
     if not isinstance(worker, str) or not WORKER.fullmatch(worker):
         raise wire.Malformed("worker is not a name of at most 128 letters, digits, dots and dashes")
     if type(number) is not int or not 0 < number < 1 << 53:
         raise wire.Malformed("number is not a whole number above 0")
+    if type(oldest) is not int or not 0 <= oldest < 1 << 53:
+        raise wire.Malformed("oldest is not a second")
     if len(set(index)) != len(index) or len(rest) != len(index):
         raise wire.Malformed("the lines are not the seconds that index announces, each once")
     if any(not found["through"] - 2 * KEEP_S < t <= found["through"] for t in index):
         raise wire.Malformed("a second is not closed yet, or older than two minutes")
     lines = dict(zip(index, rest))  # noqa: B905 - their lengths are equal
     seconds = {t: read_second(t, line) for t, line in lines.items()}
-    return Parcel(worker, number, first, lines, word_of(found, seconds))
+    word = word_of(found, seconds)
+    return Parcel(worker, number, first, lines, word, max(oldest, word.through - KEEP_S + 1))
 
 
 def _plain(raw: bytes) -> bytes:

@@ -132,8 +132,11 @@ class Redis:
 
 
 def _is_past(t: int, word: Word) -> bool:
-    """Return whether nobody asks for the second any more, not even who read the head a while ago."""
-    return t <= word.through - KEEP_S - SPARE_S
+    """Return whether nobody asks for the second: who read the head a while ago may, within a few seconds.
+
+    Nor for one that is yet to come: the clock was set back, and it will be another.
+    """
+    return not word.through - KEEP_S - SPARE_S < t <= word.through
 
 
 def _list(reply: Reply) -> list[Reply]:

@@ -45,14 +45,20 @@ class Together:
         self._now = wire.Snapshot("", 0)
 
     def hear(self, words: Mapping[str, Word], now_s: int | None = None) -> None:
-        """Take *words* by worker as all that is known; *now_s* is what the clock says that they share."""
-        newest = _newest([word.through for word in words.values()], now_s)
-        fresh = [word for word in words.values() if newest - STALE_S <= word.through <= newest]
+        """Take *words* by worker as all that is known; *now_s* is what the clock says that they share.
+
+        Who is ahead of it does not count: its clock is wrong, or was set back and it has not noticed yet.
+        Where all are ahead, *now_s* is.
+        """
+        sane = {w: word for w, word in words.items() if now_s is None or word.through <= now_s + STALE_S}
+        sane = sane or dict(words)
+        newest = max((word.through for word in sane.values()), default=0)
+        fresh = [word for word in sane.values() if word.through >= newest - STALE_S]
         horizon = min((word.through for word in fresh), default=0)
         self._count(
             {
                 (worker, t): closed
-                for worker, word in words.items()
+                for worker, word in sane.items()
                 for t, closed in word.seconds.items()
                 if horizon - KEEP_S < t <= horizon
             }
@@ -84,17 +90,16 @@ class Together:
         return replace(self._now, slots=slots)
 
 
-def _newest(throughs: list[int], now_s: int | None) -> int:
-    """Return how far the best has come: who is ahead of the clock is wrong, unless all are."""
-    sane = [through for through in throughs if now_s is None or through <= now_s + STALE_S]
-    return max(sane or throughs, default=0)
+def dated(now_ms: int, through: int) -> int:
+    """Return *now_ms* as that of a present whose last full second is *through*, however the clock is set."""
+    return min(max(now_ms, through * 1000 + 1000), through * 1000 + 1999)
 
 
 def _present(fresh: list[wire.Snapshot], horizon: int, stale: int) -> wire.Snapshot:
     """Return what is true of all workers that keep up, dated so that *horizon* is its last full second."""
     return wire.Snapshot(
         max((one.service for one in fresh), default=""),
-        now_ms=min(max((one.now_ms for one in fresh), default=0), horizon * 1000 + 1999),
+        now_ms=dated(max((one.now_ms for one in fresh), default=0), horizon),
         workers=len(fresh),
         workers_stale=stale,
         inflight=sum(one.inflight for one in fresh),

@@ -124,15 +124,15 @@ class Window:
 
     def _open(self) -> None:
         # The wall clock may be set back; the order of slots is what the asker's `since` relies on. Set back a
-        # little, seconds go on where they were; else they would be of a time that nobody asks for yet.
+        # little, the second lasts until the clock has caught up; set back far, all begins anew.
         wall = self._wall()
-        newest = self._ring[-1].t if self._ring else 0
-        if wall // SECOND_NS < newest - SET_BACK_S:
-            newest = 0
+        if wall // SECOND_NS < self._t - SET_BACK_S:
+            self._t = 0
             while self._ring:
                 self.minute.drop(self._ring.popleft())
-        self._t = max(wall // SECOND_NS, newest + 1)
-        self.turn_at = self._now() + SECOND_NS - wall % SECOND_NS
+        newest = self._ring[-1].t if self._ring else 0
+        self._t = max(wall // SECOND_NS, newest + 1, self._t)
+        self.turn_at = self._now() + (self._t + 1) * SECOND_NS - wall
         while self._ring and self._ring[0].t < self._t - KEEP_S:
             self.minute.drop(self._ring.popleft())
 
@@ -157,8 +157,13 @@ class Window:
 
     def kept(self) -> tuple[tuple[Closed, ...], int]:
         """Return the closed slots and the second that they are complete through; from any thread."""
-        through = self._t - 1
+        through = self.through
         return tuple(self._ring), through
+
+    @property
+    def through(self) -> int:
+        """The second that the closed slots are complete through."""
+        return self._t - 1
 
 
 def _bounded(cells: dict[str, Cell], name: str, most: int) -> Cell:

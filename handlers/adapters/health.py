@@ -21,6 +21,8 @@ TIMEOUT_S = 2.0
 MOST_BYTES = 4 * 1024 * 1024
 FIRST_SLOTS = 5
 """How many seconds of its past a service is asked for when we meet it."""
+FAR_S = 10
+"""An answer that ends up to so long before the one before is of a worker that knows less, and is no news."""
 
 
 class HttpHealth:
@@ -126,9 +128,9 @@ def _from_slots(answer: Mapping[str, object], cursor: int, now_ms: int) -> Polle
 def tick_of(snapshot: wire.Snapshot, cursor: int, now_ms: int) -> Polled:
     """What ended after *cursor* by the app's own clock, and where that goes on."""
     newest = snapshot.now_ms // 1000 - 1
+    if cursor - newest > FAR_S:  # the app's clock was set back: go on from here, and count nothing twice
+        cursor = newest
     oldest = max(cursor, newest - (wire.MAX_SLOTS if cursor else FIRST_SLOTS))
-    if cursor > newest + 1:  # the app's clock was set back: begin again
-        oldest = newest - FIRST_SLOTS
     merged = wire.merge_slots(slot for slot in snapshot.slots if oldest < slot.t <= newest)
     tick = Tick(
         at_ms=now_ms,
@@ -144,4 +146,4 @@ def tick_of(snapshot: wire.Snapshot, cursor: int, now_ms: int) -> Polled:
         dependencies=merged.dependencies,
         gauges=snapshot.saturation,
     )
-    return Polled(tick, max(newest, cursor) if cursor <= newest + 1 else newest)
+    return Polled(tick, max(newest, cursor))

@@ -20,7 +20,6 @@ from sdk.parcel import Parcel
 from sdk.together import Together, Word
 
 SILENCE_MS = 10_000
-NOTHING_SINCE = 1 << 52
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +76,9 @@ class Pushed:
 
 
 def _added(heard: _Heard, cursor: int, now_ms: int) -> wire.Snapshot:
-    """The words as one app's answer. Where its clock was set back, from the beginning."""
+    """The words as one app's answer."""
     heard.together.hear(heard.words, now_ms // 1000)
-    newest = heard.together.snapshot(NOTHING_SINCE).now_ms // 1000 - 1
-    return heard.together.snapshot(cursor if cursor <= newest + 1 else 0)
+    return heard.together.snapshot(cursor)
 
 
 def _silence(ms: int) -> str:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from handlers.adapters.health import tick_of
 from sdk.parcel import pack, unpack
-from sdk.together import STALE_S, Together
+from sdk.together import STALE_S, Together, dated
+from sdk.wire import Snapshot
 from tests.shelves import MemoryShelf
 from tests.unit.sdk.test_together import SECOND_NS, Clocks, count, exact, sums, word_of
 
@@ -20,6 +21,7 @@ request = st.tuples(
     st.sampled_from(["", "", "", "TimeoutError", "OSError"]),
     st.integers(0, 3),
 )
+shift = st.integers(-7200, 7200) | st.integers(-40, 40) | st.integers(-6, 6)
 fate = st.sampled_from(["arrives", "arrives", "is lost", "answer is lost", "late", "twice"])
 
 
@@ -32,6 +34,7 @@ class Sender:
 
     def push(self, fate, shelf, on_the_way):
         word = word_of(self.window, self._clocks)
+        self.arrived &= word.seconds.keys()
         seconds = {t: one for t, one in word.seconds.items() if t not in self.arrived}
         self.number += 1
         raw = pack(self.name, self.number, word, seconds)
@@ -111,26 +114,50 @@ def test_who_polls_while_pushes_come_hears_of_each_request_exactly_once(size, se
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(1, 4), st.integers(0, 2**32), st.lists(st.integers(-7200, 7200), max_size=4))
+@given(st.integers(1, 4), st.integers(0, 2**32), st.lists(shift, max_size=4))
 def test_clocks_that_are_set_count_nothing_twice_and_soon_everything_again(size, seed, steps):
     dice, clocks = random.Random(seed), Clocks()
     senders = [Sender(f"w{n}", clocks.window(), clocks) for n in range(size)]
     shelf, polled, cursor, sent, heard = MemoryShelf(), Together(), 0, Counter(), Counter()
-    for step in range(60):
+    for step in range(72):
         if step < 40 and step % 10 == 9 and steps:
             clocks.wall += steps.pop() * SECOND_NS
-        name = "GET /early" if step < 42 else "GET /late"
-        for _ in range(dice.randrange(1, 5) if step < 50 else 0):
+        name = "GET /early" if step < 52 else "GET /late"
+        for _ in range(dice.randrange(1, 5) if step < 62 else 0):
             count(dice.choice(senders).window, clocks, name, 100, "")
             sent[name] += 1
         clocks.forward(SECOND_NS)
         for sender in senders:
-            sender.push("arrives", shelf, [])
+            if dice.random() < 0.7 or step > 52:
+                sender.push("arrives", shelf, [])
         now_ms = clocks.wall // 1_000_000
         polled.hear(shelf.words(), now_ms // 1000)
-        newest = polled.snapshot(1 << 52).now_ms // 1000 - 1
-        tick = tick_of(polled.snapshot(cursor if cursor <= newest + 1 else 0), cursor, now_ms)
+        tick = tick_of(polled.snapshot(cursor), cursor, now_ms)
         cursor = tick.cursor
         heard.update({part.name: part.n for part in tick.tick.routes})
+        assert heard <= sent
+    assert heard["GET /late"] == sent["GET /late"]
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32), st.lists(shift, max_size=4))
+def test_an_app_that_is_asked_counts_nothing_twice_either_however_its_clock_is_set(seed, steps):
+    dice, clocks, asker = random.Random(seed), Clocks(), Clocks()
+    window, cursor, sent, heard = clocks.window(), 0, Counter(), Counter()
+    for step in range(72):
+        if step < 40 and step % 10 == 9 and steps:
+            clocks.wall += steps.pop() * SECOND_NS
+        name = "GET /early" if step < 52 else "GET /late"
+        for _ in range(dice.randrange(5) if step < 62 else 0):
+            count(window, clocks, name, 100, "")
+            sent[name] += 1
+        clocks.forward(SECOND_NS)
+        asker.forward(SECOND_NS)
+        if step % dice.randrange(1, 6) == 0 or step > 62:
+            closed = tuple(one.slot() for one in window.closed(cursor))
+            present = Snapshot("shop", dated(clocks.wall // 1_000_000, window.through), closed)
+            tick = tick_of(present, cursor, asker.wall // 1_000_000)
+            cursor = tick.cursor
+            heard.update({part.name: part.n for part in tick.tick.routes})
         assert heard <= sent
     assert heard["GET /late"] == sent["GET /late"]

@@ -86,13 +86,14 @@ def test_nothing_older_than_a_minute_is_told_and_never_more_than_sixty_slots():
 def test_a_wall_clock_set_back_a_little_does_not_disorder_slots():
     clocks = Clocks()
     window = clocks.window()
-    for step in (0, -4, 0, 10, 0):
+    for step in (0, -4, 0, 0, 0, 0, 0, 0, 0):
         record(window, clocks, "GET /", 1)
         clocks.forward(SECOND_NS)
         clocks.wall += step * SECOND_NS
-    told = [s.t for s in slots(window)]
-    assert told == sorted(set(told))
-    assert len(told) == 5
+    told = slots(window)
+    assert [s.t for s in told] == sorted({s.t for s in told})
+    assert sum(s.n for s in told) == 9
+    assert told[-1].t <= clocks.wall // SECOND_NS
 
 
 def test_after_a_wall_clock_was_set_back_far_slots_are_of_the_present_again():
@@ -105,7 +106,7 @@ def test_after_a_wall_clock_was_set_back_far_slots_are_of_the_present_again():
     now = clocks.wall // SECOND_NS
     assert [s.t for s in slots(window)] == [now - 2, now - 1]
     assert window.minute.total.n == 2
-    assert window.kept()[1] == now - 1
+    assert window.through == now - 1
 
 
 requests = st.lists(
