@@ -238,7 +238,7 @@ def main():
     bars = Bars()
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
     in_process(bars, chosen.requests // share)
-    sdk_server.run(bars, 8_000 // share)
+    sdk_server.run(bars, 4_000 // share)
     sdk_facts.run(bars, share)
     bars.show()
 
