@@ -290,11 +290,8 @@ class Commands:
     async def resume(self, order: Order) -> Answer:
         """Who may approve nothing does not open the way for what others approve either."""
         if not votes.in_charge(order.room.people, order.person):
-            tap, text = (
-                _tap(order, Verb.RESOLVE, ""),
-                "Only an approver or an admin ends a pause. Nothing changed.",
-            )
-            return await self._desk.refuse(order.room, "not_entitled", tap, text, order.person.id)
+            tap, why = _tap(order, Verb.RESOLVE, ""), "Only an approver or an admin ends a pause."
+            return await self._desk.refuse(order.room, "not_entitled", tap, why, order.person.id)
 
         def decide(view: View, now: datetime) -> Event | Refusal:
             if view.paused is None:

@@ -45,7 +45,7 @@ from tests.sim.read import Read
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("request-life")]
 
-EXAMPLES, STEPS = 55, 30
+EXAMPLES, STEPS = 45, 30
 PEOPLE = st.sampled_from(["rudo", "tendai", "rudo", "tendai", "tariro", "stranger"])
 NTH = st.sampled_from([0, 0, 0, 1, 2])
 ANSWERS = st.lists(

@@ -10,9 +10,10 @@ from bot.room import House, Room
 from bot.tokens import MemoryCodes
 from handlers.charter import Person
 from ledger import events as ev
+from ledger.chain import Entry
 from ledger.events import Act
 from ledger.machine import Stage
-from tests.rooms import GROUP, IDS, Tenant, evidence, tenant
+from tests.rooms import GROUP, IDS, Tenant, charter, evidence, tenant
 
 SECRET = b"s" * 32
 
@@ -63,6 +64,9 @@ class Front:
         answer = await self.says(who, text, **more)  # type: ignore[arg-type]
         assert answer is not None
         return answer.text
+
+    async def log(self) -> list[Entry]:
+        return await self.acme.room.store.read("acme", 0, 1_000)
 
     async def code(self, recipient: str, option: str = "1") -> str:
         request = self.acme.incident.request
@@ -140,6 +144,51 @@ async def test_a_bare_yes_approves_nothing(words: str):
         who = "tendai" if channel == "telegram" else "+263770000002"
         await here.says(who, words, channel=channel, private=True)
     assert here.acme.incident.stage is Stage.VALIDATED
+
+
+async def test_that_somebody_said_yes_is_on_record_and_they_are_told_what_would_count():
+    here = await front()
+    assert await here.told("tendai", "yes", private=True) == "Send status, audit or help."
+    await here.acme.opens()
+    await here.acme.asks()
+    assert "A bare yes approves nothing" in await here.told("tendai", "yes", private=True)
+    [refused] = [e for e in await here.log() if e.event == "Refused"]
+    assert (refused.data["kind"], refused.data["person"]) == ("bare_yes", "tendai")
+
+
+async def test_a_command_of_a_stranger_in_the_teams_chat_is_on_record_as_a_tap_is():
+    here = await front()
+    for text in ("/pause", "/resolve checkout-1", "/approve 4812"):
+        assert "I do not know you" in await here.told("stranger", text)
+    assert [e.data["kind"] for e in await here.log() if e.event == "Refused"] == ["stranger"]
+
+
+async def test_who_may_approve_nothing_does_not_end_a_pause():
+    here = await front()
+    await here.told("tariro", "/pause")
+    assert "Only an approver or an admin" in await here.told("tariro", "/resume")
+    assert here.acme.room.ledger.view.paused
+    await here.told("tendai", "/resume")
+    assert not here.acme.room.ledger.view.paused
+
+
+@pytest.mark.parametrize("named", ["search-1", "checkout-2", "../../etc", "<b>checkout</b>"])
+async def test_another_incident_than_was_named_is_never_meant(named: str):
+    here = await front()
+    await here.acme.opens()
+    assert "Which incident" in await here.told("rudo", f"/resolve {named} done")
+    assert here.acme.incident.is_open
+    await here.told("rudo", "/resolve it was a load test")
+    assert not here.acme.incident.is_open
+
+
+async def test_a_vote_is_taken_back_by_command():
+    here = Front(await tenant(charter("2 oncall")))
+    await here.acme.opens()
+    request = await here.acme.asks()
+    await here.acme.taps_on("rudo", Verb.APPROVE, request.hash)
+    assert "taken back: 0 of 2" in await here.told("rudo", "/withdraw")
+    assert "You stand for nothing" in await here.told("rudo", "/withdraw")
 
 
 async def test_words_with_a_code_deny_and_the_reason_lies_in_the_vault_alone():
