@@ -19,14 +19,3 @@ def tiles(hashes: bytes) -> Iterator[tuple[str, bytes]]:
         parts = [hashes[at : at + _BYTES] for at in range(0, len(hashes), _BYTES)]
         yield from ((tile_name(level, index, len(part) // 32), part) for index, part in enumerate(parts))
         hashes, level = b"".join(fold(part) for part in parts if len(part) == _BYTES), level + 1
-
-
-def audit_path(hashes: bytes, index: int) -> list[bytes]:
-    """The hashes beside the way from leaf *index* to the root of the tree over *hashes* (RFC 6962, 2.1.1)."""
-    path = []
-    while len(hashes) > 32:
-        beside = (index ^ 1) * 32
-        path += [hashes[beside : beside + 32]] if beside < len(hashes) else []
-        pairs = (hashes[at : at + 64] for at in range(0, len(hashes), 64))
-        hashes, index = b"".join(map(fold, pairs)), index >> 1
-    return path

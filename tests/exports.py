@@ -23,6 +23,7 @@ from ledger.store import MemoryStore
 from tests.chains import tell_story
 
 OLD, NEW, EVE = b"o" * 32, b"n" * 32, b"e" * 32
+ROTATED = 10
 ENTRIES = "entries-00000.jsonl.gz"
 UNLISTED = {"manifest.json", "checkpoint", "receipts.txt"}
 FIELDS = (

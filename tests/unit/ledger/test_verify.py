@@ -4,6 +4,7 @@ import ast
 import gzip
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -85,7 +86,7 @@ def test_what_nobody_outside_vouches_for_is_said(folder, told):
     assert code == 0
     assert f"Signed up to entry 9 by {key_of(told)}" in said
     assert "NOT CHECKED: whose key that is." in said
-    assert "NOT CHECKED: that its holder signed no other past." in said
+    assert "NOT CHECKED: that its holder signed no other past," in said
 
 
 @pytest.mark.parametrize("python", PYTHONS)
@@ -103,7 +104,7 @@ def test_it_can_be_read_in_one_sitting():
     """Less than 300 lines of code; with what explains them, and what keeps them apart, a few pages."""
     text = Path(verify.__file__).read_text()
     assert len(code_lines(text)) < 300
-    assert len(text.splitlines()) < 420
+    assert len(text.splitlines()) < 430
 
 
 def code_lines(text: str) -> set[int]:
@@ -122,7 +123,7 @@ def code_lines(text: str) -> set[int]:
 @pytest.fixture(scope="module")
 def read():
     """Reads lines one after the other, and so knows their forms."""
-    forms: set[str] = set()
+    forms: dict[str, list[re.Pattern[str]]] = {}
     return lambda line: verify.read_entry(line, forms)
 
 
