@@ -11,11 +11,12 @@ import aiohttp
 import pytest
 
 from bot.sandbox.premises import free_port
-from tests.e2e.sdk.test_workers import serving, uvicorn
+from tests.e2e.sdk.test_workers import serving
 from tests.stages import ASK_S, CARD_S, END_S, QUICK, Books, Stage, an_environment, short_folder, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sdk_workers")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sdk_pushing"), pytest.mark.timeout(240)]
 
+UVICORN = ("uvicorn", "tests.e2e.sdk.on_fastapi:app", "--workers", "2", "--log-level", "error", "--port")
 TOKEN = secrets.token_hex(16)
 
 
@@ -68,7 +69,7 @@ async def test_an_app_that_only_pushes_opens_an_incident_recovers_and_is_missed_
             monkeypatch.setenv("BROKEN", str(broken))
             rudo, books = stage.world.phone("rudo").in_private, Books(folder)
             try:
-                async with serving(*uvicorn(port)) as app, customers(port):
+                async with serving(*UVICORN, str(port)) as app, customers(port):
                     await says(rudo, r"checkout: 100/100, [1-9][\d.]* req/s")
                     broken.touch()
                     opened = await books.shows("Detected", CARD_S)
