@@ -24,12 +24,12 @@ from itertools import accumulate, count, takewhile, zip_longest
 from pathlib import Path
 
 FORMAT, UNLISTED = "countersign-export/2", {"manifest.json", "checkpoint", "receipts.txt"}
-MAX_LINE, MAX_DEPTH, MAX_INT, MAX_FORMS, MAX_FILE = 16 * 1024, 32, 2**53 - 1, 4096, 256 * 2**20
+MAX_LINE, MAX_DEPTH, MAX_INT, MAX_FORMS, MAX_FILE = 16 * 1024, 32, 2**53 - 1, 512, 256 * 2**20
 TILE = 256 * 32  # bytes of a full one: https://c2sp.org/tlog-tiles
 
 # An entry in the one way in which it is written: RFC 8785, without floats. A form is data without its values.
 TEXT = r'"[^"\\\x00-\x1f]*(?:\\(?:["\\bfnrt]|u00(?:0[0-7be-f]|1[0-9a-f]))[^"\\\x00-\x1f]*)*"'
-SEQ, HASH = "[1-9][0-9]{0,15}", "[0-9a-f]{64}"
+SEQ, HASH, INTEGER = "[1-9][0-9]{0,15}", "[0-9a-f]{64}", "(?:0|-?[1-9][0-9]{0,14})"
 ENTRY = re.compile(
     f'{{"actor":{{"id":{TEXT},"kind":{TEXT},"via":{TEXT}}},"confidence":(?:null|100|[1-9]?[0-9]),'
     f'"data":({{.*}}),"decision":{TEXT},"event":({TEXT}),"incident_id":(?:null|{TEXT}),'
@@ -37,7 +37,7 @@ ENTRY = re.compile(
     f'"ref":(?:null|{{"hash":"{HASH}","seq":({SEQ})}}),"seq":({SEQ}),"stage":(?:null|{TEXT}),'
     f'"tenant_id":({TEXT}),"ts":"([0-9]{{4}}-[0-9-]{{5}}T[0-9:]{{8}}[.][0-9]{{6}})Z","v":1}}'
 )
-VALUE = re.compile(rf"(?<=[:\[,])(?:{TEXT}(?!:)|(?:0|-?[1-9][0-9]{{0,14}})(?![0-9.eE]))")
+VALUE = re.compile(rf"(?<=[:\[,])(?:{TEXT}(?!:)|{INTEGER}(?![0-9.eE]))")
 FORM = re.compile(r'(?:"\w*":|[][{},0]|true|false|null)*')
 WORD = re.compile(f"{TEXT}:?|[][{{}}]")
 ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
@@ -76,10 +76,11 @@ class Verifier:
     """Takes one line after the other and knows what came before: size, head and leaves of the log."""
 
     def __init__(self, receipts: Iterable[tuple[int, str]] = (), keys: Iterable[str] = ()) -> None:
-        self.tenant, self.origin, self.size, self.head, self.leaves = "", "", 0, "0" * 64, bytearray()
+        self.tenant, self.origin, self.size, self.head = "", "", 0, "0" * 64
+        self.leaves, self.tiles = bytearray(), bytearray()  # their hashes; the roots of 256 at a time
         self.receipts, self.keys, self.notes = [*receipts], [*keys], list[re.Match[str]]()
         self.digests, self.rotations, self.named = dict[str, int](), dict[int, tuple[str, str]](), list[str]()
-        self._tenant, self._forms = "", set[str]()
+        self._tenant, self._forms = "", dict[str, list[re.Pattern[str]]]()
 
     def take(self, line: bytes) -> None:
         """Raises Tampered unless *line* is the next entry."""
@@ -98,6 +99,8 @@ class Verifier:
             raise Tampered(seq, f"{error}") from None
         self.size, self.head = seq, leaf.hex()
         self.leaves += leaf
+        if seq % 256 == 0:
+            self.tiles += fold(self.leaves[-TILE:])
 
     def _hear(self, seq: int, told: Mapping[str, str]) -> None:
         """What the log itself says of the texts that it adopts, and of its keys."""
@@ -117,32 +120,32 @@ class Verifier:
         last = max([least, *(seq for seq, _ in self.receipts), *(int(note["size"]) for note in self.notes)])
         must(last <= self.size, Incomplete(f"It ends at entry {self.size}, and there was an entry {last}."))
         for note in self.notes:
-            root = fold(self.leaves[: 32 * int(note["size"])])
-            same = (note["origin"], b64decode(note["root"])) == (self.origin, root)
+            same = (note["origin"], b64decode(note["root"])) == (self.origin, self.root(int(note["size"])))
             must(same, Tampered(None, f"its first {note['size']} entries are not those that were signed"))
+
+    def root(self, size: int) -> bytes:
+        """The root of the RFC 6962 tree over the first *size* entries."""
+        return fold(self.tiles[: size // 256 * 32] + fold(self.leaves[size // 256 * TILE : size * 32]))
 
     def verdict(self) -> str:
         """What holds, in sentences. Raises Incomplete where no trusted signature covers all of it."""
         fit, told = f"{self.size} entries of {self.tenant} fit together", all(map(is_witness, self.keys))
         trusted = [*self.keys, *self.named[:told]]
         for seq, (old, new) in self.rotations.items():
-            notes = [note for note in self.notes if int(note["size"]) == seq]
-            both = any(signed(note, old) and signed(note, new) for note in notes)
+            notes = (note for note in self.notes if note["size"] == f"{seq}")
+            both = [note for note in notes if signed(note, old) and signed(note, new)]
             must(both, Incomplete(f"{fit}. Not both keys signed that {new} follows at entry {seq}."))
             trusted = [new if key == old else key for key in trusted]
-        sizes = {
-            key: [0, *(int(note["size"]) for note in self.notes if signed(note, key))] for key in trusted
-        }
+        sizes = {key: [0, *(int(one["size"]) for one in self.notes if signed(one, key))] for key in trusted}
         size = max([0, *(max(sizes[key]) for key in trusted if not is_witness(key))])
         must(size == self.size, Incomplete(f"{fit}. No trusted key signed {size + 1} to {self.size}."))
         for key in trusted:
             must(max(sizes[key]), Incomplete(f"{fit}. There is no signature of {key}"))
         said = [f"INTACT. {fit}, and so do {len(self.receipts)} receipts."]
         said += [f"Signed up to entry {max(sizes[key])} by {key}" for key in trusted]
-        if told:
-            said.append("NOT CHECKED: whose key that is. Compare it with one that you did not get from here.")
-        if not self.receipts and not any(map(is_witness, trusted)):
-            said.append("NOT CHECKED: that its holder signed no other past. Receipts and witnesses show it.")
+        said += ["NOT CHECKED: whose key that is. Compare it with one that you got elsewhere."] * told
+        alone = not self.receipts and not any(map(is_witness, trusted))
+        said += ["NOT CHECKED: that its holder signed no other past, as receipts and witnesses show."] * alone
         others = {*re.findall("— (.+) ", self.notes[-1]["below"])} - {key.split("+")[0] for key in trusted}
         said += [f"NOT CHECKED: the signature of {name}, whose key is not known." for name in sorted(others)]
         return "\n".join([*said, f"Its last receipt is {self.size}:{receipt(self.head)}"])
@@ -163,8 +166,7 @@ class Folder(dict[str, str]):
         must(path.exists(), Incomplete(f"{name} is missing."))
         plain = path.resolve() == path and path.is_file() and path.stat().st_size <= MAX_FILE
         must(plain, Tampered(None, f"{name} is no plain file of a size that one has"))
-        content = path.read_bytes()
-        self[name] = sha256(content).hexdigest()
+        self[name] = sha256(content := path.read_bytes()).hexdigest()
         return content
 
     def lines(self) -> Iterator[bytes]:
@@ -186,20 +188,21 @@ class Folder(dict[str, str]):
             parts = [hashes[at : at + TILE] for at in range(0, len(hashes), TILE)]
             tiles = [self.read(tile_name(level, at, len(part) // 32)) for at, part in enumerate(parts)]
             must(tiles == parts, Tampered(None, f"its hash tree is another one at level {level}"))
-            level, hashes = level + 1, b"".join(fold(part) for part in parts if len(part) == TILE)
+            roots = (fold(part) for part in parts if len(part) == TILE)
+            level, hashes = level + 1, b"".join(roots) if level else bytes(log.tiles)
         for digest, seq in log.digests.items():
             same = sha256(self.read(f"texts/{digest}.txt")).hexdigest() == digest
             must(same, Tampered(seq, "the text that it adopts is another one"))
         keys = self.read("keys.txt").decode().splitlines() if log.named else []
         must(keys == log.named, Tampered(None, "keys.txt has other keys than the log names"))
         must(self.read("README.txt") and self.read("verify.py"), Tampered(None, "it has an empty file"))
+        must(durability in ("durable", "declared", "unverified", "not durable"), f"{durability} is nothing")
         wanted = manifest_of(log, self, durability)
-        for here, there in zip_longest(wanted.splitlines(), manifest.splitlines()):
+        for here, there in zip_longest(wanted.split("\n"), manifest.split("\n")):
             must(here == there, Tampered(None, f"its manifest says {there}, and here is {here}"))
         for path in self.path.rglob("*"):
             name = path.relative_to(self.path).as_posix()
-            ours = name in self or name[0] == "." or path.is_dir()
-            must(ours, Tampered(None, f"{name} does not belong to it. Take it out"))
+            must(name in self or name[0] == "." or path.is_dir(), Tampered(None, f"{name} is no part of it"))
 
 
 def check_export(path: Path, log: Verifier) -> Iterator[bytes]:
@@ -210,13 +213,13 @@ def check_export(path: Path, log: Verifier) -> Iterator[bytes]:
         raise Unreadable(f"It is no {FORMAT}: its manifest.json is missing, or another.")
     try:
         rotations = takewhile(folder.has, (f"rotations/{at:04}.note" for at in count()))
-        for name in [*rotations, *filter(folder.has, ["checkpoint"])]:
+        for name in (*rotations, *filter(folder.has, ["checkpoint"])):
             log.notes.append(read_note(folder.read(name).decode()))
         for name in filter(folder.has, ["receipts.txt"]):
             log.receipts += map(read_receipt, folder.read(name).decode().splitlines())
         size = int(said[1])
-        names = (tile_name(0, at, min(256, size - 256 * at)) for at in range(-(-size // 256)))
-        leaves = b"".join(map(folder.read, takewhile(folder.has, names)))
+        tiles = (tile_name(0, at, min(256, size - 256 * at)) for at in range(-(-size // 256)))
+        leaves = b"".join(map(folder.read, takewhile(folder.has, tiles)))
         for line in folder.lines():
             log.take(line)
             if leaves[32 * log.size - 32 : 32 * log.size] not in (b"", log.leaves[-32:]):
@@ -235,7 +238,7 @@ def manifest_of(log: Verifier, digests: Mapping[str, str], durability: str) -> s
     """What the manifest of an export says: the log as a whole, and the SHA-256 of each file."""
     files = {name: digests[name] for name in sorted(digests.keys() - UNLISTED)}
     says = {"format": FORMAT, "tenant": log.tenant, "size": log.size, "head": log.head}
-    says |= {"root": fold(log.leaves).hex(), "durability": durability, "files": files}
+    says |= {"root": log.root(log.size).hex(), "durability": durability, "files": files}
     return json.dumps(says, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -247,10 +250,10 @@ def tile_name(level: int, index: int, width: int) -> str:
     return f"tile/{level}/{path}" + (f".p/{width}" if width < 256 else "")
 
 
-def read_entry(line: bytes, forms: set[str]) -> tuple[str, ...]:
+def read_entry(line: bytes, forms: dict[str, list[re.Pattern[str]]]) -> tuple[str, ...]:
     """Data, event, prev, seq and tenant of the entry that *line* is, byte for byte. Raises ValueError.
 
-    Data whose values are all in canonical form is so itself if its form is: *forms* are those that are.
+    *forms* has what data was found well, by event: where it had a value, there may be any.
     """
     must(len(line) <= MAX_LINE, f"it has more than {MAX_LINE} bytes")
     if not (found := ENTRY.fullmatch(line.decode())):
@@ -258,11 +261,13 @@ def read_entry(line: bytes, forms: set[str]) -> tuple[str, ...]:
     data, event, prev, ref, seq, tenant, ts = found.groups()
     must(int(ref or 1) <= MAX_INT, "it refers to no entry")
     datetime.fromisoformat(ts)
-    form = VALUE.sub("0", data)
-    if form not in forms:
+    if not any(form.fullmatch(data) for form in forms.get(event, [])):
         check_data(data)
-        if len(forms) < MAX_FORMS and FORM.fullmatch(form):
-            forms.add(form)
+        between = VALUE.split(data)
+        few = sum(map(len, forms.values())) < MAX_FORMS and len(forms.get(event, [])) < 8
+        if few and len(data) < 2048 and FORM.fullmatch("0".join(between)):
+            form = re.compile(f"(?:{TEXT}|{INTEGER})".join(map(re.escape, between)))
+            forms.setdefault(event, []).append(form)
     return data, event, prev, seq, tenant
 
 
@@ -311,8 +316,7 @@ def read_note(text: str) -> re.Match[str]:
 
 def read_key(text: str) -> re.Match[str]:
     """The key of a log or a witness that `name+id+base64` tells. Raises ValueError."""
-    found = KEY.fullmatch(text)
-    if not found or vkey(found["name"], found["key"]) != text:
+    if not (found := KEY.fullmatch(text)) or vkey(found["name"], found["key"]) != text:
         raise ValueError(f"{text[:99]!r} is no key: one looks like name+1a2b3c4d+AQ…")
     return found
 
@@ -385,7 +389,7 @@ def given(words: Iterable[str]) -> Iterator[str]:
 
 def say_bad(error: Exception) -> int:
     """Print *error* and return its exit code."""
-    print(SAFE.sub("?", f"{type(error).__name__.upper()}. {error}"))
+    print(SAFE.sub("?", f"{type(error).__name__.upper()}. {error}".replace("\n", " ")))
     return {Tampered: 1, Incomplete: 2}.get(type(error), 3)
 
 
@@ -397,9 +401,8 @@ def main(arguments: Sequence[str]) -> int:
         parser.add_argument(*names, action="append", default=[], metavar="TEXT|FILE")
     asked = parser.parse_args(arguments)
     try:
-        log = Verifier(
-            map(read_receipt, given(asked.receipt)), [read_key(key)[0] for key in given(asked.key)]
-        )
+        keys = [read_key(key)[0] for key in given(asked.key)]
+        log = Verifier(map(read_receipt, given(asked.receipt)), keys)
         for _ in check_export(asked.path, log):
             if log.size % 10_000 == 0 and sys.stderr.isatty():
                 print(f"{log.size:,} entries", end="\r", file=sys.stderr, flush=True)
