@@ -1,6 +1,7 @@
 """`python -m ledger export`: a folder that anybody can verify."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from ledger.commands.place import add_place, add_tenant, opened
@@ -18,7 +19,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 async def run(given: argparse.Namespace) -> int:
     async with opened(given) as store:
-        head = await export(store, given.tenant, given.to)
+        head = await export(store, given.tenant, given.to, _progress)
     print(f"{head.seq} entries of {given.tenant} are in {given.to}.")
     print(f"Verify them anywhere: python3 -I -S {given.to / 'verify.py'} {given.to}")
     return 0
+
+
+def _progress(done: int, size: int) -> None:
+    if sys.stderr.isatty():
+        print(f"{done:,} of {size:,} entries", end="\r", file=sys.stderr, flush=True)

@@ -21,7 +21,7 @@ from ledger.events import Actor
 from ledger.ledger import Ledger
 from ledger.redis_store import FUNCTION, RedisStore, connect
 from tests.chains import POLICY_TEXT, tell_story
-from tests.exports import OLD
+from tests.exports import EVE, OLD, note, vkey
 
 Run = Callable[..., Awaitable[tuple[int, str]]]
 LOG = "led:{acme}:log:00000"
@@ -179,6 +179,25 @@ async def test_a_text_that_is_gone_or_another_is_seen(valkey, store, told, run):
     assert (await run("verify", "--redis", valkey.url, "--tenant", "acme"))[0] == 1
     await store._call("HDEL", "led:{acme}:texts", digest)
     assert (await run("verify", "--redis", valkey.url, "--tenant", "acme"))[0] == 2
+
+
+async def test_a_signature_that_is_another_or_gone_is_seen_on_the_server_too(valkey, store, told, run):
+    where = ("--redis", valkey.url, "--tenant", "acme")
+    lines = [entry.line for entry in told]
+    for signed, wanted in (
+        (note(lines, EVE), (2, "No trusted key signed 1 to 9.")),
+        (note(lines[:5], OLD), (2, "No trusted key signed 6 to 9.")),
+        (note([*lines[:8], b"x"], OLD), (1, "its first 9 entries are not those that were signed")),
+        (note(lines, OLD).replace(b"= \n", b"A \n")[:-3] + b"=\n", (1, "")),
+        (note(lines, OLD), (0, f"Signed up to entry 9 by {vkey(lines, OLD)}")),
+    ):
+        await store._call("SET", "led:{acme}:ckpt", signed)
+        code, said = await run("verify", *where)
+        assert (code, wanted[1] in said) == (wanted[0], True), said
+    assert (await run("verify", *where, "--key", vkey(lines, OLD)))[0] == 0
+    assert (await run("verify", *where, "--key", vkey(lines, EVE)))[0] == 2
+    await store._call("DEL", "led:{acme}:ckpt")
+    assert (await run("verify", *where))[0] == 2
 
 
 async def test_it_says_intact_while_writers_append(valkey, store, told, run):
