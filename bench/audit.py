@@ -53,7 +53,7 @@ def made(entries: int) -> list[bytes]:
     month, lines = Month(1), list[bytes]()
     while len(lines) < entries:
         month.incidents(200)
-        lines += (entry.line for entry in month.lines)
+        lines += (bytes(memoryview(entry.line)) for entry in month.lines)  # a buffer holds more than its line
         month.lines.clear()
     return lines[:entries]
 
