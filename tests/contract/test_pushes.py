@@ -11,6 +11,7 @@ from aiohttp import web
 
 from bot import ingress, pushes
 from bot.app import application
+from bot.doctor import _answers, _secret_names
 from bot.pushes import PushDoor, RedisShelf
 from detectors.window import Tick
 from handlers.adapters.pushed import SILENCE_MS, Pushed
@@ -345,3 +346,11 @@ def test_a_charter_that_pushes_names_its_secret_and_keeps_it_out_of_its_text():
     assert "push" not in parse(
         CHARTER.replace("{approve}", "1 oncall").replace("{risk}", "low")
     ).text().split('"')
+
+
+async def test_the_doctor_asks_for_the_pushs_token_and_not_for_an_address(acme):
+    charter = acme.room.charter
+    assert "ACME_PUSH" in _secret_names(charter)
+    found = await _answers(Nobody(), charter, charter.service("checkout"))
+    assert found.well
+    assert "/ingest/acme/checkout" in found.sentence

@@ -196,6 +196,22 @@ def test_an_app_without_requests_still_says_that_it_lives():
     assert [(p.lines, p.word.present.service) for p in bot.parcels] == [({}, "checkout")]
 
 
+def test_after_a_clock_was_set_back_a_second_that_comes_again_is_pushed_again():
+    clocks = Clocks()
+    window = clocks.window()
+    with answering(200) as (bot, url):
+        one = pusher(url)
+        for _ in range(3):
+            one.say(second(window, clocks))
+        clocks.wall -= 20 * SECOND_NS
+        for _ in range(20):
+            one.say(second(window, clocks))
+        one._connection.close()
+    told = [t for p in bot.parcels for t in p.lines]
+    assert told.count(1_764_000_001) == 2
+    assert one.lost == 0
+
+
 def test_the_queue_is_the_last_minute_and_what_falls_out_is_counted():
     clocks = Clocks()
     window = clocks.window()
