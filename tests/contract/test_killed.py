@@ -29,6 +29,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent"),
 ]
 TIMES = 100
+TOO_MANY = 5000
 VICTIMS = ("bot", "server", "both")
 
 
@@ -77,7 +78,9 @@ def kill(bot: Bot, victim: str, chance: random.Random) -> None:
         os.kill(pid, signal.SIGKILL)
     if victim != "server":
         return bot.process.join()
+    told = bot.last
     while server_pid(place) in (None, pids["server"]):
+        assert bot.last < told + TOO_MANY, "it confirms without a server"
         bot.confirms(1)
     return bot.confirms(1)
 
