@@ -1,11 +1,15 @@
-"""The lines of a log wherever they lie: an export's folder, or a .jsonl or .jsonl.gz file of lines alone."""
+"""The lines of a log wherever they lie: an export's folder, or a .jsonl or .jsonl.gz file of lines alone.
+
+Beside a file may lie what the copy off the box keeps (ledger/keep.py): its newest note, those of rotations.
+"""
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from ledger.verify import MAX_LINE, Incomplete, Unreadable, Verifier, check_export
+from ledger.verify import MAX_LINE, Incomplete, Tampered, Unreadable, Verifier, check_export, read_note
 
 
 def check(path: Path, log: Verifier) -> Iterator[bytes]:
@@ -17,6 +21,8 @@ def check(path: Path, log: Verifier) -> Iterator[bytes]:
         yield from check_export(path, log)
         return
     try:
+        for note in (*sorted(path.with_suffix(".rotations").glob("*.note")), path.with_suffix(".note")):
+            log.notes += [_note(note)] if note.is_file() else []
         yield from _taken(path, log)
     except (OSError, EOFError, zlib.error) as error:
         raise Unreadable(f"{path} cannot be read: {error}.") from None
@@ -30,3 +36,10 @@ def _taken(path: Path, log: Verifier) -> Iterator[bytes]:
                 raise Incomplete(f"The last line of {path.name} is cut off.")
             log.take(line.removesuffix(b"\n"))
             yield line.removesuffix(b"\n")
+
+
+def _note(path: Path) -> re.Match[str]:
+    try:
+        return read_note(path.read_bytes().decode())
+    except ValueError as error:
+        raise Tampered(None, f"{path.name} beside it cannot be read ({error})") from None

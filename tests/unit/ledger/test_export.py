@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ledger import lines, verify
 from ledger.export import CannotExport, export
 from ledger.store import MemoryStore
 from tests.chains import tell_story
@@ -61,3 +62,27 @@ async def test_an_export_never_overwrites_what_is_no_export(tmp_path: Path):
     with pytest.raises(CannotExport, match="has no entry"):
         await export(store, "globex", tmp_path / "globex")
     assert not (tmp_path / "globex").exists()
+
+
+async def test_the_lines_alone_are_judged_with_the_notes_that_lie_beside_them(tmp_path):
+    store = MemoryStore()
+    entries = await long_story(store)
+    copy = tmp_path / "acme.jsonl"
+    copy.write_bytes(b"".join(entry.line + b"\n" for entry in entries))
+
+    def judge() -> str:
+        log = verify.Verifier()
+        assert [*lines.check(copy, log)] == [entry.line for entry in entries]
+        return log.verdict()
+
+    with pytest.raises(verify.Incomplete, match="Not both keys signed"):
+        judge()
+    copy.with_suffix(".rotations").mkdir()
+    (tmp_path / "acme.rotations" / "0000.note").write_text((await store.kept_notes("acme"))[0])
+    with pytest.raises(verify.Incomplete, match="No trusted key signed 11 to 60"):
+        judge()
+    copy.with_suffix(".note").write_text(await store.note("acme"))
+    assert judge().startswith("INTACT. 60 entries of acme")
+    copy.with_suffix(".note").write_bytes(b"\xff")
+    with pytest.raises(verify.Tampered, match="beside it cannot be read"):
+        judge()
