@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,17 +16,27 @@ MAX_EXCEPTIONS = 8
 
 
 class Cell:
-    """The running second of one name. Every request is in *hist* once, failed and aborted ones too."""
+    """The running second of one name. Every request is in *counts* once, failed and aborted ones too.
 
-    __slots__ = ("aborted", "client_errors", "errors", "exceptions", "hist", "name")
+    *counts* is by bucket, and *touched* are the buckets that are not 0, each once.
+    """
+
+    __slots__ = ("aborted", "client_errors", "counts", "errors", "exceptions", "name", "touched")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.hist: defaultdict[int, int] = defaultdict(int)
+        self.counts = [0] * histogram.BUCKETS.stop
+        self.touched: list[int] = []
         self.errors = 0
         self.client_errors = 0
         self.aborted = 0
         self.exceptions: dict[str, int] = {}
+
+    def count(self, i: int) -> None:
+        """Count one in bucket *i*."""
+        if not self.counts[i]:
+            self.touched.append(i)
+        self.counts[i] += 1
 
     def blame(self, exception: str) -> None:
         """Count an exception type, bounded: the ninth and later types are ``~other``."""
@@ -37,16 +46,21 @@ class Cell:
 
     def take(self) -> Packed:
         """Return what was counted and start from zero."""
+        counts, touched = self.counts, self.touched
+        many = array("I", [counts[i] for i in touched])
         packed = Packed(
             self.name,
-            sum(self.hist.values()),
+            sum(many),
             self.errors,
             self.client_errors,
             self.aborted,
-            *_packed(self.hist),
+            array("H", touched),
+            many,
             self.exceptions or NOTHING,
         )
-        self.hist.clear()
+        for i in touched:
+            counts[i] = 0
+        touched.clear()
         self.errors = self.client_errors = self.aborted = 0
         if self.exceptions:
             self.exceptions = {}

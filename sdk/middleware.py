@@ -90,7 +90,11 @@ def meter(app: App, window: Window, own: Mapping[str, App]) -> App:  # noqa: C90
             cell = learn(route, key, scope, status)
         ns = ended - begun
         e = ns.bit_length() - 6
-        cell.hist[(e << 5) + (ns >> e) if 0 <= e <= 30 else index(ns)] += 1
+        i = (e << 5) + (ns >> e) if 0 <= e <= 30 else index(ns)
+        counts = cell.counts
+        if not counts[i]:
+            cell.touched.append(i)
+        counts[i] += 1
         if status >= 400:
             if status >= 500:
                 cell.errors += 1

@@ -51,7 +51,7 @@ class Request:
         window.streams.add(self._begun)
         with window.lock:
             window.turn_when_due()
-            window.stream(self.name()).hist[index(ns)] += 1
+            window.stream(self.name()).count(index(ns))
 
     def name(self) -> str:
         """Return what it is called, asked for once it is over, or a stream."""
@@ -59,7 +59,7 @@ class Request:
         return self._called
 
     def _count(self, cell: Cell, ns: int, failed: str, *, aborted: bool) -> None:
-        cell.hist[index(ns)] += 1
+        cell.count(index(ns))
         if aborted:
             cell.aborted += 1
         elif failed or self.status >= 500:

@@ -25,7 +25,7 @@ def opened(window: Window, scope: Scope, begun: int, status: int = 0) -> Cell:
     ns = perf_counter_ns() - begun
     window.turn_when_due()
     cell = window.stream(routes.name(scope, status))
-    cell.hist[index(ns)] += 1
+    cell.count(index(ns))
     return cell
 
 

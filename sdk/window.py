@@ -97,7 +97,7 @@ class Window:
         i = histogram.index(ns)
         with self._lock:
             cell = _bounded(self._dependencies, name, MAX_DEPENDENCIES)
-            cell.hist[i] += 1
+            cell.count(i)
             if exception is not None:
                 cell.errors += 1
                 cell.blame(exception)
@@ -110,10 +110,10 @@ class Window:
             self._turn()
 
     def _turn(self) -> None:
-        routes = tuple(cell.take() for cell in self._cells.values() if cell.hist)
+        routes = tuple(cell.take() for cell in self._cells.values() if cell.touched)
         with self._lock:
-            dependencies = tuple(cell.take() for cell in self._dependencies.values() if cell.hist)
-        streams = tuple(cell.take() for cell in self._streams.values() if cell.hist or cell.exceptions)
+            dependencies = tuple(cell.take() for cell in self._dependencies.values() if cell.touched)
+        streams = tuple(cell.take() for cell in self._streams.values() if cell.touched or cell.exceptions)
         if routes or dependencies or streams:
             closed = Closed(self._t, routes, dependencies, self.peak, streams)
             self._ring.append(closed)

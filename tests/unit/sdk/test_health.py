@@ -19,7 +19,7 @@ def window_of(*seconds, start=START):
     for second in seconds:
         for route, ns, error in second:
             cell = window.cell(route)
-            cell.hist[histogram.index(ns)] += 1
+            cell.count(histogram.index(ns))
             cell.errors += error
         clock[0] += SECOND_NS
         window.turn()

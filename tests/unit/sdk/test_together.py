@@ -20,7 +20,7 @@ request = st.tuples(
 def count(window, clocks, route, ns, exception):
     window.turn_when_due()
     cell = window.cell(route)
-    cell.hist[histogram.index(ns)] += 1
+    cell.count(histogram.index(ns))
     if exception:
         cell.errors += 1
         cell.blame(exception)
