@@ -7,6 +7,7 @@ belong to one user; a file that has not been written for two minutes is deleted 
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import tempfile
 import time
@@ -19,6 +20,7 @@ from .word import decode, encode
 
 SHARED = Path("/dev/shm")  # noqa: S108 - our folder in it is checked to be ours
 FORGET_S = 120
+LEFT_S = 600
 SECOND_NS = 1_000_000_000
 
 
@@ -36,7 +38,32 @@ def private_folder(base: Path, name: str) -> Path:
 def common_folder(service: str) -> Path:
     """Return the folder that the workers of this server share: those that have our parent."""
     base = SHARED if os.access(SHARED, os.W_OK) else Path(tempfile.gettempdir())
-    return private_folder(base, f"{service}-{os.getppid()}")
+    folder = private_folder(base, f"{service}-{os.getppid()}")
+    sweep(folder)
+    return folder
+
+
+def sweep(folder: Path, wall: Callable[[], int] = time.time_ns) -> None:
+    """Remove what servers of the same service left behind: not written to for long, and their parent gone."""
+    for other in folder.parent.glob(f"{glob.escape(folder.name.rpartition('-')[0])}-*"):
+        with contextlib.suppress(OSError):
+            age = wall() - other.stat().st_mtime_ns
+            if other == folder or age < LEFT_S * SECOND_NS or _lives(other.name.rpartition("-")[2]):
+                continue
+            for file in other.iterdir():
+                file.unlink()
+            other.rmdir()
+
+
+def _lives(pid: str) -> bool:
+    """Return whether there is such a process; what is no number is none of ours."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OSError):
+        return True
+    return True
 
 
 class Files:

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from sdk import instrument, wire
-from sdk.files import FORGET_S, Files, private_folder
+from sdk.files import FORGET_S, LEFT_S, Files, private_folder, sweep
 from sdk.word import decode
 from tests.unit.sdk.asgi_client import call, until
 from tests.unit.sdk.test_middleware import ok
@@ -89,6 +89,19 @@ def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch):
     assert folder.stat().st_mode & 0o777 == 0o700
     monkeypatch.setattr("os.getuid", lambda: folder.stat().st_uid)
     assert private_folder(tmp_path, "check/out") == folder
+
+
+def test_what_a_server_left_behind_is_removed_and_what_one_still_writes_is_not(tmp_path, clocks):
+    names = ["shop-99999991", "shop-99999992", "shop-99999993", "mail-99999992", f"shop-{os.getpid()}"]
+    mine, left, other, mail, asleep = (private_folder(tmp_path, name) for name in names)
+    for folder in (mine, left, other, mail, asleep):
+        (folder / "worker").write_bytes(b"")
+        os.utime(folder, ns=(clocks.wall, clocks.wall))
+    clocks.forward((LEFT_S + 1) * 1_000_000_000)
+    os.utime(other, ns=(clocks.wall, clocks.wall))
+    sweep(mine, lambda: clocks.wall)
+    assert sorted(tmp_path.iterdir()) == sorted([mine, other, mail, asleep])
+    assert list(mine.iterdir())
 
 
 async def ask(monitor, query=b""):
