@@ -182,6 +182,7 @@ def test_a_form_that_was_met_lets_nothing_else_through(read, text):
         rewritten(actor={"kind": "engineer"}),
         rewritten(confidence=True),
         rewritten(ref={"seq": 0, "hash": "0" * 64}),
+        rewritten(ref={"seq": 2**53, "hash": "0" * 64}),
         rewritten(data={"n": 2**53}),
         rewritten(data={"ü": 1}),
         rewritten(data={"x": "x" * 16_384}),
@@ -201,6 +202,15 @@ def accepts(read, line: bytes) -> bool:
     except ValueError:  # Malformed is one
         return False
     return True
+
+
+def test_a_name_is_never_taken_for_a_value(read):
+    line = sealed(data={"a:1": 0, "b,2": [0]}).line
+    assert accepts(read, line)
+    for name in (b'"a:"x""', b'"a:7"'):
+        told = line.replace(b'"a:1"', name)
+        assert accepts(read, told) == accepts(parse, told)
+    assert not accepts(read, line.replace(b'"a:1"', b'"a:"x""'))
 
 
 def test_malformed_is_a_value_error():
