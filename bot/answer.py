@@ -15,6 +15,7 @@ from bot.ports import Answer, Button, Tap, Verb
 from bot.receipts import stamp
 from bot.room import Room
 from bot.seen import CardOf, unknown
+from bot.stepup import LOCKED, StepUp
 from bot.words import cap, foreign, hm, hms, plain, units
 from handlers.charter import Person, Quorum
 from handlers.rota import following
@@ -47,12 +48,19 @@ class Desk:
     """
 
     def __init__(
-        self, rooms: Mapping[str, Room], process: str, post: Post, audit: Audit, card: CardOf = unknown
+        self,
+        rooms: Mapping[str, Room],
+        process: str,
+        post: Post,
+        audit: Audit,
+        card: CardOf = unknown,
+        step_up: StepUp | None = None,
     ) -> None:
         self._rooms = rooms
         self._post = post
         self._audit = audit
         self._card = card
+        self.step_up = step_up
         self._actor = Actor.orchestrator(process)
         self._refused: dict[tuple[str, str, str, int], int] = {}
 
@@ -87,7 +95,9 @@ class Desk:
     def _vote(room: Room, person: Person, incident: Incident, tap: Tap) -> Decide:
         if tap.verb is Verb.DENY:
             return votes.deny(person, incident.id, tap.anchor, tap.act)
-        return votes.approve(room.rulebook, person, incident.id, tap.anchor, tap.option, tap.act)
+        return votes.approve(
+            room.rulebook, person, incident.id, tap.anchor, tap.option, tap.act, stepped_up=True
+        )
 
     async def refuse(
         self, room: Room, kind: str, tap: Tap, text: str, person: str = "", incident: str = ""
@@ -116,12 +126,45 @@ class Desk:
     async def approve(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
         if self._wants_second_tap(incident, tap):
             return await self._ask_in_private(room, person, incident, tap)
+        stepped_up = await self._steps_up(room, person, incident, tap)
+        if isinstance(stepped_up, Answer):
+            return stepped_up
         card = tap.card or await self._card(room, incident, tap)
-        decide = votes.approve(room.rulebook, person, incident.id, tap.anchor, tap.option, tap.act, card)
+        decide = votes.approve(
+            room.rulebook,
+            person,
+            incident.id,
+            tap.anchor,
+            tap.option,
+            tap.act,
+            card,
+            stepped_up=stepped_up,
+        )
         made = await self._record(room, person, tap, decide)
         if isinstance(made, Refusal):
             return await self._why_not(room, person, incident, tap, made)
         return self._voted(room, person, incident.id, tap.option, made)
+
+    async def _steps_up(self, room: Room, person: Person, incident: Incident, tap: Tap) -> bool | Answer:
+        """Whether a one-time code came with a vote that needs one; or what to say while none did.
+
+        A vote that would not count anyway costs no code.
+        """
+        chosen = self._chosen(incident, tap.option)
+        action = room.people.action(incident.service, chosen.action) if chosen else None
+        vote = self._vote(room, person, incident, tap)
+        if not action or not action.totp or isinstance(vote(room.ledger.view, room.clock.now()), Refusal):
+            return False
+        if self.step_up is None or self.step_up.enrolled(room, person) is None:
+            return await self.refuse(room, "no_totp", tap, phrases.NO_CODE["no_totp"], person.id, incident.id)
+        if not tap.code:
+            return Answer(phrases.code_wanted(), asks="code")
+        by = f"{tap.act.channel}:{tap.act.update}"
+        why = await self.step_up.judge(room, person, tap.code, by)
+        if not why:
+            return True
+        answer = await self.refuse(room, why, tap, phrases.NO_CODE[why], person.id, incident.id)
+        return answer if why == LOCKED else replace(answer, asks="code")
 
     async def deny(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
         words = await room.keep_words(tap.words)
@@ -274,6 +317,8 @@ class Desk:
                 return phrases.no_vote(standing.service)
             case "used":
                 return phrases.used_link()
+            case "totp":
+                return phrases.code_wanted()
             case "illegal" if standing.stage in {S.AUTHORIZED, S.EXECUTING}:
                 return phrases.in_flight(self._decider(room, standing)[0])
             case _:

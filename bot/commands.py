@@ -13,7 +13,7 @@ from bot import by_hand, duty, phrases, votes
 from bot.adoption import Adoption
 from bot.answer import Desk, receipted
 from bot.channels.whatsapp_words import decides_nothing
-from bot.conversation import Conversations, Key
+from bot.conversation import Conversations, Key, Step
 from bot.evidence import Evidence
 from bot.order import Order, person_named
 from bot.pages import Invitations
@@ -21,6 +21,7 @@ from bot.ports import Answer, Said, Tap, Verb
 from bot.receipts import stamp
 from bot.room import House, Room
 from bot.tokens import Codes
+from bot.totp_enrol import totp
 from bot.unlinking import unlink
 from bot.words import hm
 from ledger import events as ev
@@ -50,6 +51,8 @@ STAGE_WORDS: Mapping[Stage, str] = {
     Stage.RESOLVED: "closed",
 }
 MOST_LISTED = 8
+ASKED = frozenset({"code"})
+"""The conversations in which a wish goes on."""
 NAMED = re.compile(r"\w-\d+\W*$|[./\\<>]")
 """What is meant as an incident's name, though there is no such incident."""
 
@@ -86,7 +89,8 @@ class Commands:
         if room is None:
             return Answer(phrases.unknown_person())
         if tap.verb is not Verb.ADOPT:
-            return await self._ask_why(room, tap, await self._desk.tapped(tenant, tap))
+            answer = await self._go_on(room, tap, await self._desk.tapped(tenant, tap))
+            return await self._ask_why(room, tap, answer)
         person = room.who(tap.channel, tap.vendor_id)
         if person is None or not tap.genuine:
             return await self._desk.refuse(room, "stranger", tap, "Only an admin can adopt a charter.")
@@ -133,13 +137,39 @@ class Commands:
             return await self.approve(order.with_words(order.rest))
         if head in {"NO", "D", "DENY"} and order.rest:
             return await self.deny(order.with_words(order.rest))
+        if answer := await self._talk(order):
+            return answer
+        return await self._idle_words(order) if order.said.private else None
+
+    async def _talk(self, order: Order) -> Answer | None:
+        """What the words mean in the conversation that this person is in; None where they are in none."""
         key = Key(order.room.tenant, order.said.channel, order.said.vendor_id)
         step = await self._conversations.feed(key, order.words)
         if step is None:
-            return await self._idle_words(order) if order.said.private else None
+            return None
         if not step.done:
             return Answer(step.say)
+        if step.flow in ASKED:
+            return await self._wished(order, step)
         return await self._note(order.with_words(step.data["reason"]), step.data["incident"])
+
+    async def _wished(self, order: Order, step: Step) -> Answer:
+        """The person has said what their wish, which was kept in the conversation, still wanted."""
+        if not order.said.private:
+            return Answer("Nothing was run: that belongs into our private chat. Tap there again.")
+        kept = step.data
+        tap = _tap(order, Verb(kept["verb"]), kept["anchor"], kept["option"], kept["words"])
+        tap = replace(tap, code=kept.get("digits", "").replace(" ", ""), confirmed=True)
+        return await self._go_on(order.room, tap, await self._desk.tapped(order.room.tenant, tap))
+
+    async def _go_on(self, room: Room, tap: Tap, answer: Answer) -> Answer:
+        """*answer*, and where it asks for more, the conversation in which that is said."""
+        if not answer.asks:
+            return answer
+        kept = {"verb": tap.verb, "anchor": tap.anchor, "option": tap.option, "words": tap.words}
+        key = Key(room.tenant, tap.channel, tap.vendor_id)
+        step = await self._conversations.begin(answer.asks, key, kept)
+        return replace(answer, html=answer.html or escape(f"{answer.text}\n{step.say}", quote=False))
 
     async def _idle_words(self, order: Order) -> Answer:
         """Nobody waits for these words. A bare yes approves nothing, and that it was said is on record."""
@@ -176,6 +206,14 @@ class Commands:
     async def help(self, order: Order) -> Answer:
         lines = [f"/{name} {command.says}" for name, command in COMMANDS.items()]
         return Answer("\n".join(lines))
+
+    async def totp(self, order: Order) -> Answer:
+        return await totp(order, self._desk.step_up)
+
+    async def code(self, order: Order) -> Answer:
+        """`/code 123456`: the same as the digits alone, where they were asked for."""
+        answer = await self._talk(order) if order.words else None
+        return answer or Answer("Nobody asked you for a code. Tap Approve first; then send the six digits.")
 
     async def whoami(self, order: Order) -> Answer:
         roles = ", ".join(order.person.roles) or "no role"
@@ -375,6 +413,8 @@ COMMANDS: Mapping[str, Command] = {
     "maintenance": Command("leave alone: /maintenance checkout until 2h why", Commands.maintenance),
     "pause": Command("nothing executes until /resume; or /pause until 2h why", Commands.pause),
     "resume": Command("ends /pause", Commands.resume),
+    "totp": Command("a second factor for what is risky; in private", Commands.totp),
+    "code": Command("the six digits that were asked for: /code 123456", Commands.code),
     "whoami": Command("who I think you are", Commands.whoami),
     "access": Command("who may do what: /access review", Commands.access),
     "erase": Command("what a person typed leaves the vault; takes two admins", Commands.erase),

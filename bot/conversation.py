@@ -35,6 +35,13 @@ FLOWS: Mapping[str, Mapping[str, State]] = {
     "deny": {
         "reason": State("Denied. Why? Answer with one line, or send /cancel. Nothing runs either way."),
     },
+    "code": {
+        "digits": State(
+            "Send the six digits of your authenticator app, or /cancel. Nothing runs without them.",
+            takes=r"\d{3} ?\d{3}",
+            else_say="That is no code: it has six digits. Send it again, or /cancel.",
+        ),
+    },
     "link": {
         "code": State(
             "Send the code that an admin or the console gave you. /cancel ends this.",

@@ -140,7 +140,8 @@ class Pages:
         room = self._rooms[link.tenant]
         act = seen.model_copy(update={"update": link.jti, "at_ms": room.now_ms()})
         card = self._card(link, fields.get("seen", [""])[0])
-        tap = replace(_tap(link, act), words=one_line(fields.get("reason", [""])[0])[:500], card=card)
+        words, code = one_line(fields.get("reason", [""])[0])[:500], fields.get("code", [""])[0][:7]
+        tap = replace(_tap(link, act), words=words, card=card, code=code.replace(" ", ""))
         try:
             answer = await self._desk.tapped(link.tenant, tap)
         except StoreDown:
@@ -217,7 +218,8 @@ def _tap(link: Link, act: Act) -> Tap:
 
 def _preview(seen: Sight, token: str, hindered: str) -> Paper:
     page = _about(seen)
-    form = Form(token, cap(_what(seen), 60), seen.link.verb is Verb.DENY, page.digest)
+    denies, asks = seen.link.verb is Verb.DENY, bool(seen.action and seen.action.totp)
+    form = Form(token, cap(_what(seen), 60), denies, page.digest, code=asks and not denies)
     return replace(page, state=hindered or _until(seen), form=None if hindered else form)
 
 

@@ -34,7 +34,8 @@ HEADERS = {
 class Form:
     """The one button of a page. One that denies has a line above it in which a reason may be typed.
 
-    *action* is where it goes, seen from the page; *seen* is the digest of what the page shows.
+    *action* is where it goes, seen from the page; *seen* is the digest of what the page shows; *code* whether
+    it asks for the six digits of a second factor.
     """
 
     token: str
@@ -42,6 +43,7 @@ class Form:
     denies: bool = False
     seen: str = ""
     action: str = "recover/confirm"
+    code: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,15 @@ class Paper:
         if self.form is None:
             return ""
         reason = '<label>Why? <input name="reason" maxlength="500" autocomplete="off"></label>'
+        code = (
+            '<label>Six digits of your authenticator app <input name="code" inputmode="numeric" '
+            'maxlength="7" autocomplete="one-time-code"></label>'
+        )
         kind = ' class="no"' if self.form.denies else ""
         return (
             f'<form method="post" action="{escape(self.form.action)}">'
             f'<input type="hidden" name="token" value="{escape(self.form.token)}">'
             f'<input type="hidden" name="seen" value="{escape(self.form.seen)}">'
-            f"{reason if self.form.denies else ''}<button{kind}>{escape(self.form.label)}</button></form>"
+            f"{reason if self.form.denies else ''}{code if self.form.code else ''}"
+            f"<button{kind}>{escape(self.form.label)}</button></form>"
         )

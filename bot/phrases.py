@@ -176,6 +176,20 @@ def second_tap() -> str:
     return "High risk: nothing runs yet. I sent you the full request in private. Tap there to approve it."
 
 
+def code_wanted() -> str:
+    """High risk, and the charter asks for a one-time code with it."""
+    return "Nothing runs yet. Send me the six digits of your authenticator app, in private."
+
+
+NO_CODE: Mapping[str, str] = {
+    "no_totp": "This needs a one-time code, and you have no second factor. Send me /totp in private first.",
+    "wrong_totp": "That is not the code of this half minute. Nothing was run. Send the next one, or /cancel.",
+    "used_totp": "That code was used. Nothing was run. Wait for the next one and send that.",
+    "locked_totp": "Too many wrong codes: none counts for 15 minutes. Nothing was run. Others can approve.",
+}
+"""Why a one-time code did not count, by the refusal's kind."""
+
+
 def open_the_bot() -> str:
     """High risk, and no private chat with this person."""
     return "High risk: open me in private, send /start, then tap here again. Nothing was run."

@@ -86,7 +86,7 @@ class Tap:
 
     *person* is the charter id that a link was made for, once its signature was verified: only `bot/pages.py`
     sets it. Everywhere else who taps is found by *vendor_id*. *card* is the SHA-256 of what the person had
-    before them, where whoever made the tap knows it.
+    before them, where whoever made the tap knows it; *code* are the digits of a second factor, if any came.
     """
 
     channel: str
@@ -102,6 +102,7 @@ class Tap:
     confirmed: bool = False
     person: str = ""
     card: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,10 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the person is told. At most 200 characters where it answers a tap; *alert* asks for a box."""
+    """What the person is told. At most 200 characters where it answers a tap; *alert* asks for a box.
+
+    *asks* is the conversation in which the person goes on with the same wish.
+    """
 
     text: str
     alert: bool = True
@@ -137,6 +141,7 @@ class Answer:
     html: str = ""
     rows: tuple[tuple[Button, ...], ...] = ()
     documents: tuple[Document, ...] = ()
+    asks: str = ""
 
 
 class SendError(Exception):

@@ -52,6 +52,7 @@ from bot.room import House, Room
 from bot.seen import card_of
 from bot.settings import Settings, Telegram, Twilio
 from bot.state import EnvironmentSecrets, RedisAsked, RedisLinkCodes, RedisLinks, RedisStates
+from bot.stepup import RedisMarks, StepUp
 from bot.tokens import Passes, RedisCodes, Tokens
 from bot.truetime import against_redis
 from bot.version import version
@@ -171,7 +172,12 @@ class _Program:
         ways = Ways(passes, base) if base else None
         evidence = Evidence.of(errands, self.process, self.settings.alert_secret, self._erase, ways)
         desk = Desk(
-            self.house.rooms, self.process, self._post, evidence.auditing.incident, card_of(self.shown)
+            self.house.rooms,
+            self.process,
+            self._post,
+            evidence.auditing.incident,
+            card_of(self.shown),
+            StepUp(self.settings.alert_secret, RedisMarks(self.redis)),
         )
         self.commands = Commands(
             self.house,

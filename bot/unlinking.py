@@ -13,6 +13,7 @@ from bot.answer import receipted
 from bot.order import Order, person_named
 from bot.ports import Answer
 from bot.room import Room
+from bot.stepup import CHANNEL as SECOND_FACTOR
 from handlers.charter import Charter, Person
 from ledger import events as ev
 from ledger.chain import Entry
@@ -32,7 +33,10 @@ async def unlink(order: Order) -> Answer:
     if order.words and "admin" not in me.roles:
         return Answer(f"Only an admin can unlink others. {HOW}")
     wanted = [channel for name, channel in room.ledger.view.links if name == person.id]
-    wanted = wanted if order.words else [channel for channel in wanted if channel == order.said.channel]
+    if order.words:  # nobody takes their own second factor back
+        wanted = [channel for channel in wanted if channel != SECOND_FACTOR or person.id != me.id]
+    else:
+        wanted = [channel for channel in wanted if channel == order.said.channel]
     made = await _all(room, me, order.said.act, [(person.id, channel) for channel in wanted])
     if not made:
         return Answer(f"No account of {person.name} is linked by a code here. {_written(room, person)}{HOW}")

@@ -7,7 +7,7 @@ moment, never at what a button claims.
 
 from datetime import datetime
 
-from handlers.charter import Charter, Person, Quorum, Service
+from handlers.charter import Action, Charter, Person, Quorum, Service
 from handlers.ports import Rulebook
 from ledger import events as ev
 from ledger.events import ENGINEER, Act, Event
@@ -20,11 +20,20 @@ LINK = "link"
 
 
 def approve(
-    book: Rulebook, person: Person, incident: str, anchor: str, option: str, act: Act, card: str = ""
+    book: Rulebook,
+    person: Person,
+    incident: str,
+    anchor: str,
+    option: str,
+    act: Act,
+    card: str = "",
+    *,
+    stepped_up: bool = False,
 ) -> Decide:
     """A vote for *option* of the request *anchor*: Approved, or Authorized where it meets the quorum.
 
-    An option that runs nothing is a denial with its theory named. *card* is the digest of what *person* saw.
+    An option that runs nothing is a denial with its theory named. *card* is the digest of what *person* saw;
+    *stepped_up* whether a one-time code of theirs came with it.
     """
 
     def decide(view: View, now: datetime) -> Event | Refusal:
@@ -52,9 +61,19 @@ def approve(
                 ref=request.ref,
                 act=act,
             )
-        return _count(standing, request, chosen, person, charter, act, card)
+        made = _count(standing, request, chosen, person, charter, act, card)
+        return _with_code(made, charter.action(standing.service, chosen.action), stepped_up)
 
     return decide
+
+
+def _with_code(made: Event | Refusal, action: Action | None, stepped_up: bool) -> Event | Refusal:
+    """The vote *made* says that it came with a code; without one it is none where the charter asks for it."""
+    if isinstance(made, Refusal):
+        return made
+    if not stepped_up:
+        return Refusal("totp") if action and action.totp else made
+    return made.model_copy(update={"stepped_up": True})
 
 
 def _count(

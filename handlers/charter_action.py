@@ -51,7 +51,7 @@ class Heroku(Strict):
 
 class Action(Strict):
     LATER: ClassVar[frozenset[str]] = frozenset(
-        {"github", "heroku", "parameters", "blast_radius", "change_ref", "per_hour"}
+        {"github", "heroku", "parameters", "blast_radius", "change_ref", "per_hour", "totp"}
     )
 
     id: str = Field(pattern=NAME)
@@ -74,6 +74,7 @@ class Action(Strict):
     blast_radius: str = Field(default="", max_length=120)
     change_ref: str = Field(default="", max_length=60)
     per_hour: int | None = Field(default=None, ge=1, le=1000)
+    totp: bool = False
 
     @model_validator(mode="after")
     def _is_carried_out_by_one(self) -> "Action":
@@ -83,6 +84,14 @@ class Action(Strict):
             raise ValueError(f"names {said} to carry it out. Name webhook, github or heroku, and one alone")
         if self.heroku and self.parameters:
             raise ValueError("a restart at Heroku takes no parameters. Remove them")
+        return self
+
+    @model_validator(mode="after")
+    def _steps_up_where_it_is_looked_at_twice(self) -> "Action":
+        if self.totp and self.risk != "high":
+            raise ValueError(
+                'asks for a one-time code and is of low risk. Write risk = "high" with it; in a rule, too'
+            )
         return self
 
     @model_validator(mode="after")

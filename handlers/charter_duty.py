@@ -5,7 +5,7 @@ All hours are those of the tenant's own clock, also when it is put forward or ba
 
 import re
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -97,15 +97,18 @@ class Window(Strict):
 class Rule(Strict):
     """What holds for actions of these services and this risk that do not say it themselves; left out: all."""
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"totp"})
+
     services: tuple[str, ...] = ()
     risk: Literal["low", "high"] | None = None
     approve: QuorumText | None = None
     cooldown: Duration | None = None
     expires: Duration | None = None
     per_hour: int | None = Field(default=None, ge=1, le=1000)
+    totp: bool | None = None
 
 
-RULED = ("approve", "cooldown", "expires", "per_hour")
+RULED = ("approve", "cooldown", "expires", "per_hour", "totp")
 """What a rule can say of an action."""
 
 

@@ -292,6 +292,7 @@ class Validated(Event):
 
 class Approved(Event):
     option: str
+    stepped_up: bool = False
     act: Act | None = None
 
 
@@ -301,7 +302,10 @@ class Withdrawn(Event):
 
 
 class Authorized(Event):
-    """`card_digest` is the SHA-256 of the text that the last approver had before them; empty if not known."""
+    """`card_digest` is the SHA-256 of the text that the last approver had before them; empty if not known.
+
+    `stepped_up`: they also gave a one-time code of their second factor.
+    """
 
     option: str
     theory: str = ""
@@ -310,6 +314,7 @@ class Authorized(Event):
     digest: str = ""
     voters: tuple[str, ...] = ()
     card_digest: str = ""
+    stepped_up: bool = False
     act: Act | None = None
 
 
