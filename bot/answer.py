@@ -37,6 +37,7 @@ LEDGER_SAYS: Mapping[str, Callable[[], str]] = {
     "busy": phrases.slow,
 }
 """Refusals that have nothing to do with the person."""
+LEAST_REASON = 10
 RULES = frozenset({"charter", "policy"})
 """What a request is made under, and dies with."""
 
@@ -95,9 +96,8 @@ class Desk:
     def _vote(room: Room, person: Person, incident: Incident, tap: Tap) -> Decide:
         if tap.verb is Verb.DENY:
             return votes.deny(person, incident.id, tap.anchor, tap.act)
-        return votes.approve(
-            room.rulebook, person, incident.id, tap.anchor, tap.option, tap.act, stepped_up=True
-        )
+        vote = votes.break_glass if tap.verb is Verb.BREAK_GLASS else votes.approve
+        return vote(room.rulebook, person, incident.id, tap.anchor, tap.option, tap.act, stepped_up=True)
 
     async def refuse(
         self, room: Room, kind: str, tap: Tap, text: str, person: str = "", incident: str = ""
@@ -165,6 +165,35 @@ class Desk:
             return True
         answer = await self.refuse(room, why, tap, phrases.NO_CODE[why], person.id, incident.id)
         return answer if why == LOCKED else replace(answer, asks="code")
+
+    async def break_glass(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
+        """One person alone, where more are needed: in private, with a reason, and looked at twice."""
+        if not tap.private or len(tap.words.strip()) < LEAST_REASON:
+            return Answer(phrases.GLASS["no_reason" if tap.private else "group"])
+        look = self._second_look(room, incident, tap.option)
+        if not tap.confirmed:
+            would = self._vote(room, person, incident, tap)(room.ledger.view, room.clock.now())
+            if isinstance(would, Refusal):
+                return await self._why_not(room, person, incident, tap, would)
+            return Answer(phrases.GLASS["second_look"], html=look, asks="glass")
+        stepped_up = await self._steps_up(room, person, incident, tap)
+        if isinstance(stepped_up, Answer):
+            return stepped_up
+        decide = votes.break_glass(
+            room.rulebook,
+            person,
+            incident.id,
+            tap.anchor,
+            tap.option,
+            tap.act,
+            sha256(look.encode()).hexdigest() if look else "",
+            await room.keep_words(tap.words),
+            stepped_up=stepped_up,
+        )
+        made = await self._record(room, person, tap, decide)
+        if isinstance(made, Refusal):
+            return await self._why_not(room, person, incident, tap, made)
+        return self._voted(room, person, incident.id, tap.option, made)
 
     async def deny(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
         words = await room.keep_words(tap.words)
@@ -317,6 +346,8 @@ class Desk:
                 return phrases.no_vote(standing.service)
             case "used":
                 return phrases.used_link()
+            case kind if kind in phrases.GLASS:
+                return phrases.GLASS[kind]
             case "totp":
                 return phrases.code_wanted()
             case "illegal" if standing.stage in {S.AUTHORIZED, S.EXECUTING}:
@@ -408,7 +439,7 @@ class Desk:
         return (
             f"<b>Second tap: {foreign(chosen.title, 60)} on {incident.service}</b>\n"
             f"Runs once: <code>{escape(cap(action.exactly, 260), quote=False)}</code>{with_values(chosen)}\n"
-            f"High risk. {foreign(action.impact, 120)}\n"
+            f"{chosen.risk.capitalize()} risk. {foreign(action.impact, 120)}\n"
             f"Touches: {foreign(chosen.blast_radius or 'not said', 120)}\n"
             f"Undo: {foreign(action.undo or 'none', 120)}\n"
             f"<b>Nothing runs without this tap.</b>\n<i>{incident.id} · #{request.seq}</i>"
@@ -458,5 +489,6 @@ VERBS: Mapping[Verb, Handle] = {
     Verb.CAUSE_WRONG: Desk.cause_wrong,
     Verb.CONFIRM: Desk.confirm,
     Verb.WITHDRAW: Desk.withdraw,
+    Verb.BREAK_GLASS: Desk.break_glass,
     Verb.AUDIT: Desk.audit,
 }

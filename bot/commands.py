@@ -15,6 +15,7 @@ from bot.answer import Desk, receipted
 from bot.channels.whatsapp_words import decides_nothing
 from bot.conversation import Conversations, Key, Step
 from bot.evidence import Evidence
+from bot.glass import Wish, review
 from bot.order import Order, person_named
 from bot.pages import Invitations
 from bot.ports import Answer, Said, Tap, Verb
@@ -51,7 +52,7 @@ STAGE_WORDS: Mapping[Stage, str] = {
     Stage.RESOLVED: "closed",
 }
 MOST_LISTED = 8
-ASKED = frozenset({"code"})
+ASKED = frozenset({"code", "glass"})
 """The conversations in which a wish goes on."""
 NAMED = re.compile(r"\w-\d+\W*$|[./\\<>]")
 """What is meant as an incident's name, though there is no such incident."""
@@ -169,7 +170,8 @@ class Commands:
         kept = {"verb": tap.verb, "anchor": tap.anchor, "option": tap.option, "words": tap.words}
         key = Key(room.tenant, tap.channel, tap.vendor_id)
         step = await self._conversations.begin(answer.asks, key, kept)
-        return replace(answer, html=answer.html or escape(f"{answer.text}\n{step.say}", quote=False))
+        said = answer.html or escape(answer.text, quote=False)
+        return replace(answer, html=f"{said}\n{escape(step.say, quote=False)}")
 
     async def _idle_words(self, order: Order) -> Answer:
         """Nobody waits for these words. A bare yes approves nothing, and that it was said is on record."""
@@ -209,6 +211,17 @@ class Commands:
 
     async def totp(self, order: Order) -> Answer:
         return await totp(order, self._desk.step_up)
+
+    async def breakglass(self, order: Order) -> Answer:
+        """`/breakglass INCIDENT ACTION reason`: the second look; then BREAK GLASS, in words."""
+        wish = Wish(order)
+        if not wish.option:
+            return Answer(wish.unknown)
+        tap = _tap(order, Verb.BREAK_GLASS, wish.anchor, wish.option, wish.why)
+        return await self._go_on(order.room, tap, await self._desk.tapped(order.room.tenant, tap))
+
+    async def review(self, order: Order) -> Answer:
+        return await review(order)
 
     async def code(self, order: Order) -> Answer:
         """`/code 123456`: the same as the digits alone, where they were asked for."""
@@ -408,6 +421,10 @@ COMMANDS: Mapping[str, Command] = {
     "outcome": Command("report what happened: /outcome checkout-3 ran", Commands.outcome),
     "run": Command("propose an action: /run checkout restart_workers", Commands.run),
     "declare": Command("open an incident: /declare checkout what you see", Commands.declare),
+    "breakglass": Command(
+        "approve alone, in private: /breakglass checkout-3 ACTION why", Commands.breakglass
+    ),
+    "review": Command("sign off a broken glass: /review checkout-3", Commands.review),
     "dlq": Command("what failed for good: /dlq replay 51", Commands.dlq),
     "oncall": Command("who is on call: /oncall override rudo until 18:00", Commands.oncall),
     "maintenance": Command("leave alone: /maintenance checkout until 2h why", Commands.maintenance),

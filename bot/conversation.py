@@ -42,6 +42,13 @@ FLOWS: Mapping[str, Mapping[str, State]] = {
             else_say="That is no code: it has six digits. Send it again, or /cancel.",
         ),
     },
+    "glass": {
+        "sure": State(
+            "Answer BREAK GLASS to approve it alone, or /cancel. Everybody is told at once.",
+            takes=r"(?i:break\s+glass)",
+            else_say="Nothing was run. Answer BREAK GLASS to approve it alone, or /cancel.",
+        ),
+    },
     "link": {
         "code": State(
             "Send the code that an admin or the console gave you. /cancel ends this.",

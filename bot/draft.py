@@ -92,7 +92,8 @@ def approved(scene: Scene) -> str:
     trusts = authorized.theory in {"A", "B"}
     trusting = f", trusting theory {authorized.theory} ({authorized.cause})" if trusts else ""
     what = foreign(approved_title(scene), 56)
-    return f"<b>{who[:1].upper()}{who[1:]}</b> approved “{what}” at {scene.hms(fact.at_ms)}{via}{trusting}."
+    did = "broke the glass for" if authorized.break_glass else "approved"
+    return f"<b>{who[:1].upper()}{who[1:]}</b> {did} “{what}” at {scene.hms(fact.at_ms)}{via}{trusting}."
 
 
 def failed_before(scene: Scene) -> list[Line]:

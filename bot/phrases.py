@@ -176,6 +176,16 @@ def second_tap() -> str:
     return "High risk: nothing runs yet. I sent you the full request in private. Tap there to approve it."
 
 
+GLASS: Mapping[str, str] = {
+    "group": "Only in a private chat: send it to me there. Nothing was run.",
+    "no_reason": "Nothing was run. Say why behind the action, in ten characters or more: it is kept.",
+    "no_glass": "You may not break the glass: the charter's break_glass does not name you. It is on record.",
+    "no_need": "No glass needs breaking: your own approval is enough. Tap Approve on the card.",
+    "second_look": "Look twice: this approves alone what needs more people. Nothing runs yet.",
+}
+"""What is said of a break-glass that does not go through, or not yet."""
+
+
 def code_wanted() -> str:
     """High risk, and the charter asks for a one-time code with it."""
     return "Nothing runs yet. Send me the six digits of your authenticator app, in private."

@@ -26,6 +26,7 @@ class Verb(StrEnum):
     RESOLVE = "rs"
     CONFIRM = "cf"
     WITHDRAW = "wd"
+    BREAK_GLASS = "bg"
 
 
 class Ring(StrEnum):

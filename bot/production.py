@@ -35,6 +35,7 @@ from bot.conversation import RedisConversations
 from bot.erasing import Gone
 from bot.errands import Errands
 from bot.evidence import Evidence
+from bot.glass import Reviewing
 from bot.ingress import Inbox, Receiver, TelegramDoor
 from bot.lasting import Part, lasting
 from bot.lease import Lease
@@ -51,7 +52,7 @@ from bot.reload import Reload
 from bot.room import House, Room
 from bot.seen import card_of
 from bot.settings import Settings, Telegram, Twilio
-from bot.state import EnvironmentSecrets, RedisAsked, RedisLinkCodes, RedisLinks, RedisStates
+from bot.state import EnvironmentSecrets, RedisAsked, RedisLinkCodes, RedisLinks, RedisStates, RedisTold
 from bot.stepup import RedisMarks, StepUp
 from bot.tokens import Passes, RedisCodes, Tokens
 from bot.truetime import against_redis
@@ -271,6 +272,7 @@ class _Program:
             interval_s=self.settings.loop_interval_s,
             copied=self._copied,
             witnessed=self._witnessed,
+            reviewing=lambda room: Reviewing(room, RedisTold(self.redis), self._post),
             offset=against_redis(self.redis, self.settings.redis_url, self.clock),
             alarm=self._alarm,
             vendors=Vendors(self.settings.github_api_base, self.settings.heroku_api_base),

@@ -95,6 +95,19 @@ class RedisAsked:
         await self._redis("DEL", f"bot:{{{tenant}}}:asked")
 
 
+class RedisTold:
+    """`glass.Told`: when people were last told of each broken glass, in `bot:{tenant}:glass`."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._redis = commands
+
+    async def last(self, tenant: str, hash: str) -> int:
+        return int(await self._redis("HGET", f"bot:{{{tenant}}}:glass", hash) or 0)
+
+    async def tell(self, tenant: str, hash: str, at_ms: int) -> None:
+        await self._redis("HSET", f"bot:{{{tenant}}}:glass", hash, at_ms)
+
+
 class RedisCharters:
     """The charters that were adopted, contacts included, so that the one in force outlives its file."""
 

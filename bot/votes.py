@@ -5,6 +5,7 @@ or a Refusal whose `kind` `bot.answer` puts into words. All of them look at the 
 moment, never at what a button claims.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from handlers.charter import Action, Charter, Person, Quorum, Service
@@ -67,6 +68,59 @@ def approve(
     return decide
 
 
+def break_glass(
+    book: Rulebook,
+    person: Person,
+    incident: str,
+    anchor: str,
+    option: str,
+    act: Act,
+    card: str = "",
+    words: str = "",
+    *,
+    stepped_up: bool = False,
+) -> Decide:
+    """Authorized by *person* alone, whom the charter lets do that; *words* is the commitment to why.
+
+    All but the number of people is as for any vote.
+    """
+
+    def decide(view: View, now: datetime) -> Event | Refusal:
+        found = _request(view, incident, anchor, now)
+        if isinstance(found, Refusal):
+            return found
+        request, validated = found
+        standing, charter = view.incidents[incident], book.charter(view)
+        chosen = next((o for o in validated.options if o.key == option and o.action), None)
+        if outdated := _outdated(view, charter, validated):
+            return outdated
+        if chosen is None or charter is None:
+            return Refusal("no_option")
+        if refused := _no_glass(standing, chosen, person, charter):
+            return refused
+        made = _authorized(request, chosen, (person.id,), card, act).model_copy(
+            update={
+                "decision": "break_glass",
+                "reason": f"Break-glass: {chosen.title}",
+                "break_glass": True,
+                "words": words,
+            }
+        )
+        return _with_code(made, charter.action(standing.service, chosen.action), stepped_up)
+
+    return decide
+
+
+def _no_glass(standing: Incident, chosen: ev.Option, person: Person, charter: Charter) -> Refusal | None:
+    if not charter.glass.met_by([person.roles]):
+        return Refusal("no_glass")
+    if person.id in _proposers(standing):
+        return Refusal("own_proposal")
+    present = standing.votes().get(chosen.key, set()) | {person.id}
+    roles = [voter.roles for voter in map(charter.person, present) if voter]
+    return Refusal("no_need") if Quorum.parse(chosen.approve).met_by(roles) else None
+
+
 def _with_code(made: Event | Refusal, action: Action | None, stepped_up: bool) -> Event | Refusal:
     """The vote *made* says that it came with a code; without one it is none where the charter asks for it."""
     if isinstance(made, Refusal):
@@ -99,8 +153,14 @@ def _count(
             ref=request.ref,
             act=act,
         )
+    return _authorized(request, chosen, voters, card, act)
+
+
+def _authorized(
+    request: Fact, chosen: ev.Option, voters: Sequence[str], card: str, act: Act
+) -> ev.Authorized:
     return ev.Authorized(
-        incident_id=standing.id,
+        incident_id=request.event.incident_id,
         decision=_decision(chosen),
         reason=f"{chosen.title}: {_trusted(chosen)}",
         confidence=chosen.confidence,

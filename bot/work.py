@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bot.adoption import Adoption
 from bot.condition import Condition
+from bot.glass import Reviewing
 from bot.lease import Lease
 from bot.notify import Notify
 from bot.offbox import OffBox
@@ -51,6 +52,8 @@ class Tools:
     """Who has the checkpoints of a room cosigned, where there is a witness."""
     offset: Offset = nobody
     vendors: Vendors = REAL
+    reviewing: Callable[[Room], Reviewing | None] = lambda room: None
+    """Who reminds the people of a room of a broken glass."""
     alarm: Callable[[Room], Alarm] = lambda room: silence
     """How the people of a room are told, at once, what no card is about."""
 
@@ -109,8 +112,7 @@ def tenant_work(room: Room, tools: Tools, detect: Detect, notify: Notify, lease:
         Verifier(ledger, rules, detect),
         Watching(ledger, rules, poller, tools.process, tools.offset),
         Checking(ledger, rules, room.store, tools.process, tools.alarm(room)),
-        *([offbox] if offbox else []),
-        *([witness] if witness else []),
+        *(one for one in (offbox, witness, tools.reviewing(room)) if one),
     )
     condition = Condition(
         room,

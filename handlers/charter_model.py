@@ -14,22 +14,36 @@ from detectors.policy import Policy
 from handlers.charter_action import Action
 from handlers.charter_alerts import Source
 from handlers.charter_duty import RULED, Price, Rota, Rule, Step, Window
-from handlers.charter_kinds import NAME, SERVICE, MaybeAddress, Secret, Strict, Zone
+from handlers.charter_kinds import NAME, SERVICE, MaybeAddress, QuorumText, Secret, Strict, Zone
 from ledger.chain import canonical
 from ledger.events import Cause
 from ledger.terms import Quorum
 
+GLASS = ("admin", "oncall")
+"""Whom a charter may let approve alone what needs more."""
+
 
 class Tenant(Strict):
-    """*github* names the secret with which GitHub signs what it tells of pushes and deploys."""
+    """*github* names the secret with which GitHub signs what it tells of pushes and deploys.
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"github"})
+    *break_glass* is who may approve alone what needs more, such as "1 admin"; left out, nobody.
+    """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"github", "break_glass"})
 
     id: str = Field(pattern=SERVICE)
     timezone: Zone = "UTC"
     language: Literal["en"] = "en"
     allow_networks: tuple[str, ...] = ()
     github: Secret | None = None
+    break_glass: QuorumText = ""
+
+    @field_validator("break_glass")
+    @classmethod
+    def _is_one(cls, text: str) -> str:
+        if any(need > 1 or role not in GLASS for need, role in Quorum.parse(text).alternatives):
+            raise ValueError('is for one admin or one oncall. Write "1 admin" or "1 admin or 1 oncall"')
+        return text
 
     @field_validator("allow_networks")
     @classmethod
@@ -191,6 +205,11 @@ class Charter(Strict):
     def action(self, service: str, name: str) -> Action | None:
         found = self.service(service)
         return found.action(name) if found else None
+
+    @property
+    def glass(self) -> Quorum:
+        """Who may approve alone what needs more."""
+        return Quorum.parse(self.tenant.break_glass)
 
     def approvers(self, quorum: Quorum) -> list[Person]:
         """The people who may vote, in the charter's order."""

@@ -108,7 +108,8 @@ def _charter(case: Case) -> str:
     if action is None:
         return "The charter in force does not name this action any more, or names it differently."
     people = [case.charter.person(name) for name in case.authorized.voters or (case.fact.actor.id,)]
-    if not action.quorum.met_by([person.roles for person in people if person]):
+    quorum = case.charter.glass if case.authorized.break_glass else action.quorum
+    if not quorum.met_by([person.roles for person in people if person]):
         return "Who approved it may not approve it any more."
     return "" if case.seen.has_secret else f"The secret {action.secret_env} is not set, or is none."
 

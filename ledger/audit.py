@@ -32,6 +32,7 @@ from ledger.machine import (
     WrongActor,
     objection_to_answer,
     objection_to_attempt,
+    objection_to_review,
 )
 from ledger.shapes import Form, Line, NoForm, whole
 from ledger.verify import Tampered
@@ -92,6 +93,8 @@ class Standing:
     deadline_ms: int = 0
     options: frozenset[str] = frozenset()
     attempts: int = 0
+    broken: dict[tuple[str, int], str] = field(default_factory=dict)
+    """Who broke the glass, by hash and seq of the authorization, until another signs it off."""
 
 
 class Fold:
@@ -123,6 +126,8 @@ class Fold:
             stands = self.incidents[name] = Standing(to)
         elif rule.refers:
             _check_reference(rule, stands, entry, at_ms)
+        elif rule.kind is ev.Reviewed:
+            _check_review(stands, entry)
         stands.stage = to
         if rule.marks:
             _mark(stands, entry, digest)
@@ -149,6 +154,13 @@ def _check_reference(rule: Rule, stands: Standing, entry: Line, at_ms: int) -> N
         raise BadReference(why)
 
 
+def _check_review(stands: Standing, entry: Line) -> None:
+    named = (entry.ref.hash, entry.ref.seq) if entry.ref else ("", 0)
+    if why := objection_to_review(stands.broken.get(named, ""), entry.actor.id):
+        raise BadReference(why)
+    del stands.broken[named]
+
+
 def _mark(stands: Standing, entry: Line, digest: str) -> None:
     stands.newest[entry.event] = digest, entry.seq
     if entry.event == VALIDATED:
@@ -156,6 +168,8 @@ def _mark(stands: Standing, entry: Line, digest: str) -> None:
         stands.options = frozenset([one.key for one in entry.data.options])
     else:
         stands.attempts = 0
+        if entry.data.get("break_glass", False):
+            stands.broken[digest, entry.seq] = entry.actor.id
 
 
 class Tree:

@@ -254,6 +254,10 @@ class Books:
         term = terms.actions.get((made.service, made.action))
         if term is None:
             return f"the charter then in force names no action {made.action} of {made.service}"
+        if term.totp and not entry["data"].get("stepped_up", False):
+            return "it needs a one-time code, and none came with it"
+        if entry["data"].get("break_glass", False):
+            return "" if terms.breaks(entry["actor"]["id"]) else _no_glass(entry["actor"]["id"], terms)
         if not terms.admits(term, voters):
             return f"it needs {term.approve or 'nobody'}, and {', '.join(voters)} is not that"
         return ""
@@ -262,7 +266,8 @@ class Books:
         """How one person counts as two, or an empty text: in the list, by votes, or by a shared account."""
         option = entry["data"]["option"]
         votes = [who for who, chosen in request.votes if chosen == option] if request else []
-        votes.append(entry["actor"]["id"])
+        if not entry["data"].get("break_glass", False):  # who voted may break the glass after that
+            votes.append(entry["actor"]["id"])
         for names in (voters, votes):
             if again := next((name for name in names if names.count(name) > 1), ""):
                 return f"{again} is counted twice"
@@ -398,6 +403,10 @@ def _read(text: str) -> Terms | None:
         return Terms.read(text)
     except ValueError:
         return None
+
+
+def _no_glass(who: str, terms: Terms) -> str:
+    return f"break-glass is for {terms.break_glass or 'nobody'}, and {who} is not that"
 
 
 def _book(row: Row, one: Authorization, until_ms: int) -> list[Finding]:

@@ -304,7 +304,8 @@ class Withdrawn(Event):
 class Authorized(Event):
     """`card_digest` is the SHA-256 of the text that the last approver had before them; empty if not known.
 
-    `stepped_up`: they also gave a one-time code of their second factor.
+    `stepped_up`: they also gave a one-time code of their second factor. `break_glass`: they alone, where more
+    are needed; `words` is why, and a second person signs it off (Reviewed).
     """
 
     option: str
@@ -315,6 +316,15 @@ class Authorized(Event):
     voters: tuple[str, ...] = ()
     card_digest: str = ""
     stepped_up: bool = False
+    break_glass: bool = False
+    words: str = ""
+    act: Act | None = None
+
+
+class Reviewed(Event):
+    """A second person looked at an authorization by break-glass, which `ref` names, and signs it off."""
+
+    words: str = ""
     act: Act | None = None
 
 

@@ -56,6 +56,7 @@ _ANNOTATES_ANY: tuple[type[Event], ...] = (
     ev.Refused,
     ev.OutcomeReported,
     ev.Feedback,
+    ev.Reviewed,
 )
 
 _MOVES: dict[Stage | None, dict[type[Event], Stage]] = {
@@ -141,7 +142,7 @@ MAY_WRITE: Mapping[type[Event], frozenset[ActorKind]] = {
                 ev.Acknowledged, ev.Snoozed, ev.Noted, ev.Feedback, ev.AskedAgain, ev.Approved, ev.Withdrawn,
                 ev.Authorized, ev.Denied, ev.Resolved, ev.CharterAdopted, ev.PolicyAdopted, ev.Linked,
                 ev.Unlinked, ev.Paused, ev.MaintenanceDeclared, ev.Erased, ev.AccessReviewed,
-                ev.OncallOverridden,
+                ev.OncallOverridden, ev.Reviewed,
             ),
         ),
         ({ENGINEER, ORCHESTRATOR}, (ev.Proposed, ev.OutcomeReported, ev.Exported, ev.KeyRotated)),
@@ -324,6 +325,14 @@ class Incident:
         return found[-1] if found else None
 
     @property
+    def unreviewed(self) -> list[tuple[Fact, ev.Authorized]]:
+        """The authorizations by break-glass that nobody has signed off."""
+        signed = {event.ref for _, event in self.every(ev.Reviewed)}
+        return [
+            (f, made) for f, made in self.every(ev.Authorized) if made.break_glass and f.ref not in signed
+        ]
+
+    @property
     def acknowledged(self) -> Fact | None:
         """The newest acknowledgement since the present round of asking began."""
         fact = self.last(ev.Acknowledged)
@@ -340,6 +349,8 @@ def apply(incident: Incident | None, incident_id: str, fact: Fact) -> Incident:
     if incident is None:
         return Incident(incident_id, to, fact.at_ms, (fact,))
     _check_reference(incident, event, fact.at_ms)
+    if isinstance(event, ev.Reviewed):
+        _check_review(incident, fact)
     entered = fact.at_ms if to is not stage else incident.entered_ms
     return Incident(incident_id, to, entered, (*incident.facts, fact))
 
@@ -377,6 +388,19 @@ def _check_attempt(incident: Incident, event: ev.ExecutionStarted) -> None:
     made = sum(1 for fact, _ in incident.every(ev.ExecutionStarted) if fact.seq > since)
     if why := objection_to_attempt(event.attempt, made):
         raise BadReference(why)
+
+
+def _check_review(incident: Incident, fact: Fact) -> None:
+    broke = next((f.actor.id for f, _ in incident.unreviewed if f.ref == fact.event.ref), "")
+    if why := objection_to_review(broke, fact.actor.id):
+        raise BadReference(why)
+
+
+def objection_to_review(broke: str, by: str) -> str:
+    """Why *by* may not sign off what *broke* did, or an empty text. *broke* empty: there is no such thing."""
+    if not broke:
+        return "it signs off no break-glass that waits for it"
+    return "who broke the glass does not sign it off" if broke == by else ""
 
 
 def objection_to_answer(

@@ -150,7 +150,9 @@ _DID: Mapping[type[Event], str] = {
     ev.StoodDown: "stopped it before it ran",
     ev.OutcomeReported: "reported the outcome",
     ev.Resolved: "closed it",
+    ev.Reviewed: "signed the break-glass off",
 }
+GLASS = "broke the glass and authorized alone"
 
 
 def _deeds(incident: Incident, gathered: Gathered, request: Fact | None) -> Sequence[Deed]:
@@ -175,7 +177,7 @@ def _deed(fact: Fact, incident: Incident, gathered: Gathered) -> Deed:
     ]
     return Deed(
         fact,
-        _DID[type(fact.event)],
+        GLASS if getattr(fact.event, "break_glass", False) else _DID[type(fact.event)],
         str(getattr(fact.event, "option", "")),
         links[-1] if links else None,
         pages[-1] if pages else None,

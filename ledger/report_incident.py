@@ -133,6 +133,8 @@ def _deed(deed: Deed, case: Case, times: Times) -> str:
         parts.append(f"raw request {deed.act.digest[:16]}")
     if isinstance(deed.fact.event, ev.Authorized) and deed.fact.event.card_digest:
         parts.append(f"card seen {deed.fact.event.card_digest[:16]}")
+    if getattr(deed.fact.event, "stepped_up", False):
+        parts.append("with a one-time code")
     if deed.shown:
         page, paged = deed.shown
         parts.append(f"first card shown #{page.seq}, digest {paged.card_digest[:16] or NOTHING}")
@@ -168,10 +170,26 @@ def _met(case: Case) -> list[str]:
         return ["not met: nothing was authorized"]
     if not case.charter.known:
         return [NO_TEXT]
+    if case.authorized[1].break_glass:
+        return _glass(case, case.authorized[0])
     said = [_share(share, case) for share in case.shares] or ["the rule names nobody"]
     if not any(share.met for share in case.shares):
         said.insert(0, "NOT MET by the charter then in force")
     return said
+
+
+def _glass(case: Case, fact: Fact) -> list[str]:
+    """Nobody met the rule: who was let through by another one, and who looked at it since."""
+    person, allowed = fact.actor.id, case.charter.break_glass
+    held = [share for share in case.charter.shares(allowed, [person]) if share.met]
+    said = "met by break-glass alone" if held else "NOT MET, and the charter lets this person break no glass"
+    signed = [f for f, event in case.incident.every(ev.Reviewed) if event.ref == fact.ref]
+    review = _voice(signed[0].actor, case, signed[0].seq) if signed else "NOBODY yet"
+    return [
+        f'{said}: break_glass = "{allowed or "nobody"}"',
+        *(_share(one, case) for one in held),
+        f"signed off by {review}",
+    ]
 
 
 def _share(share: Share, case: Case) -> str:

@@ -37,6 +37,9 @@ class Period:
     decided_ms: tuple[int, ...]
     receipts: Mapping[str, int]
     refused: Mapping[str, int]
+    glass: int
+    unreviewed: int
+    """Of those by break-glass, how many nobody had signed off by the newest entry."""
 
 
 def period(gathered: Gathered, scope: Scope) -> Period:
@@ -53,6 +56,8 @@ def period(gathered: Gathered, scope: Scope) -> Period:
         decided_ms=_delays(gathered.incidents, ev.Validated, ev.Authorized, scope),
         receipts=Counter(event.receipt for event in executed),
         refused=Counter(fact.event.kind for fact in facts if isinstance(fact.event, ev.Refused)),
+        glass=sum(isinstance(one.event, ev.Authorized) and one.event.break_glass for one in facts),
+        unreviewed=sum(_within(f, scope) for one in gathered.incidents for f, _ in one.unreviewed),
     )
 
 
@@ -104,6 +109,7 @@ def _people(found: Period, times: Times) -> Section:
         "Who",
         (
             line("Votes by person", tally(found.votes)),
+            line("Break-glass", f"{found.glass} authorized alone, {found.unreviewed} not signed off"),
             line("Accounts linked", *links),
             line("Charters adopted", *charters),
         ),

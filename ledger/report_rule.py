@@ -38,6 +38,7 @@ class Charter:
     digest: str
     known: bool
     people: Mapping[str, Member]
+    break_glass: str = ""
 
     def name(self, person: str) -> str:
         """A person's name with the id behind it, or the id alone."""
@@ -66,10 +67,12 @@ def charter(digest: str, texts: Mapping[str, str]) -> Charter:
     if not text or sha256(text.encode()).hexdigest() != digest:
         return Charter(digest, known=False, people={})
     try:
-        people = [_member(one) for one in json.loads(text)["people"]]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        said = json.loads(text)
+        people = [_member(one) for one in said["people"]]
+        glass = str(said.get("tenant", {}).get("break_glass", ""))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Charter(digest, known=False, people={})
-    return Charter(digest, known=True, people={one.id: one for one in people})
+    return Charter(digest, known=True, people={one.id: one for one in people}, break_glass=glass)
 
 
 def _member(raw: Mapping[str, object]) -> Member:

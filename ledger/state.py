@@ -42,6 +42,7 @@ def _tenant(view: View) -> dict[str, JSON]:
         "links": [[person, channel, to] for (person, channel), to in sorted(view.links.items())],
         "runs": [[run.incident, run.service, run.action, run.at_ms] for run in view.runs],
         "open_ids": [*view.open_ids],
+        "unreviewed": [*view.unreviewed],
         "numbers": _pairs(view.numbers),
         "anchors": _pairs(view.anchors),
         "acts": [[channel, update, seq] for (channel, update), seq in sorted(view.acts.items())],

@@ -62,6 +62,7 @@ class Term:
     approve: str
     digest: str
     origin: str
+    totp: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class Terms:
 
     roles: dict[str, frozenset[str]]
     actions: dict[tuple[str, str], Term]
+    break_glass: str = ""
+    """Who may approve alone what needs more."""
 
     @classmethod
     def read(cls, text: str) -> "Terms":
@@ -83,16 +86,25 @@ class Terms:
                     for service in said["services"]
                     for action in service["actions"]
                 },
+                said.get("tenant", {}).get("break_glass", ""),
             )
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"no charter: {error}") from None
 
     def admits(self, term: Term, voters: Iterable[str]) -> bool:
         """Whether *voters* are enough for *term*. Whom the charter does not name does not count."""
+        return self._met(term.approve, voters)
+
+    def breaks(self, person: str) -> bool:
+        """Whether *person* may approve alone what needs more."""
+        return self._met(self.break_glass, [person])
+
+    def _met(self, quorum: str, voters: Iterable[str]) -> bool:
         present = [self.roles[name] for name in voters if name in self.roles]
-        return Quorum.parse(term.approve).met_by(present)
+        return Quorum.parse(quorum).met_by(present)
 
 
-def _term(service: str, action: dict[str, str]) -> Term:
+def _term(service: str, action: dict[str, Any]) -> Term:
     url = action["webhook"]
-    return Term(action["approve"], request_digest(service, action["id"], url), urlsplit(url).netloc)
+    digest = request_digest(service, action["id"], url)
+    return Term(action["approve"], digest, urlsplit(url).netloc, action.get("totp") is True)

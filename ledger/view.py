@@ -94,6 +94,8 @@ class View:
     links: dict[tuple[str, str], str] = field(default_factory=dict)
     runs: tuple[Run, ...] = ()
     open_ids: dict[str, None] = field(default_factory=dict)
+    unreviewed: dict[str, None] = field(default_factory=dict)
+    """The incidents in which somebody broke the glass and nobody signed it off yet."""
     numbers: dict[str, int] = field(default_factory=dict)
     anchors: MutableMapping[str, str] = field(default_factory=dict)
     """The incident of each entry that a button can be about, by the first 16 hex of its hash."""
@@ -116,6 +118,7 @@ class View:
         draft.maintenance = dict(self.maintenance)
         draft.links = dict(self.links)
         draft.open_ids = dict(self.open_ids)
+        draft.unreviewed = dict(self.unreviewed)
         draft.numbers = dict(self.numbers)
         draft.noted = dict(self.noted)
         draft.incidents = ChainMap({}, self.incidents)
@@ -175,6 +178,10 @@ class View:
             self.open_ids[after.id] = None
         else:
             self.open_ids.pop(after.id, None)
+        if isinstance(event, ev.Authorized | ev.Reviewed):
+            self.unreviewed |= {after.id: None}
+            if not after.unreviewed:
+                del self.unreviewed[after.id]
         if isinstance(event, ev.Detected):
             self.numbers[after.service] = self.numbers.get(after.service, 0) + 1
         if isinstance(event, ev.Diagnosed):

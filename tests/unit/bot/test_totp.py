@@ -13,10 +13,11 @@ from bot.stepup import LOCK_S, MemoryMarks, RedisMarks, StepUp
 from bot.totp import STEP_MS, address, code, step_of
 from handlers.charter import CharterError, parse
 from ledger import events as ev
+from ledger.clock import ManualClock
 from ledger.events import Act, Actor
 from ledger.ledger import Refusal
 from ledger.machine import Stage
-from tests.rooms import CHARTER, charter, tenant
+from tests.rooms import CHARTER, NOON, charter, tenant
 from tests.unit.bot.test_commands import Front
 from tests.unit.bot.test_pages import browser
 from tests.valkey import a_valkey, connected
@@ -213,6 +214,30 @@ async def test_the_secret_is_shown_once_and_stands_nowhere():
     assert shown not in lines
     assert secret.hex() not in lines
     assert "not for a group" in await here.told("tendai", "/totp")
+
+
+async def test_the_same_number_gives_each_person_and_team_and_key_another_secret():
+    acme, beta = (
+        await tenant(),
+        await tenant(
+            parse(
+                CHARTER.replace('id = "acme"', 'id = "beta"', 1)
+                .replace("ACME_", "BETA_")
+                .replace("{approve}", "1 oncall")
+                .replace("{risk}", "low")
+            )
+        ),
+    )
+    people, one, other = acme.room.people.people, step_up(SECRET), step_up(b"t" * 32)
+    made = {one.secret(acme.room, person, "7") for person in people}
+    made |= {one.secret(beta.room, people[0], "7"), other.secret(acme.room, people[0], "7")}
+    made.add(one.secret(acme.room, people[0], "8"))
+    assert len(made) == len(people) + 3
+    assert {len(secret) for secret in made} == {20}
+
+
+def step_up(secret: bytes) -> StepUp:
+    return StepUp(secret, MemoryMarks(ManualClock(NOON)))
 
 
 async def test_a_new_alert_secret_ends_every_enrolment_and_people_enrol_anew():

@@ -93,6 +93,7 @@ OTHER = {
     "links": {("rudo", "telegram"): "a commitment"},
     "runs": (Run("checkout-1", "checkout", "restart", 7),),
     "open_ids": {"checkout-1": None},
+    "unreviewed": {"checkout-7": None},
     "numbers": {"checkout": 7},
     "anchors": {"a" * 16: "checkout-9"},
     "acts": {("telegram", "1"): 7},
