@@ -21,6 +21,7 @@ from bot.order import Order
 from bot.ports import Answer, Document
 from bot.room import Room
 from bot.roster import CHANNELS, Roster
+from bot.stepup import CHANNEL as SECOND_FACTOR
 from bot.words import at, foreign, plain
 from handlers.charter import Person
 from ledger import events as ev
@@ -137,11 +138,13 @@ def digest(room: Room, seen: Seen) -> str:
 def _person(order: Order, person: Person, seen: Seen) -> str:
     roles = ", ".join(person.roles) or "no role"
     accounts = [line for channel in CHANNELS if (line := _account(order, person, channel, seen))]
+    factor = seen.links.get((person.id, SECOND_FACTOR))
+    second = f" · second factor since {_when(order, factor)}" if factor else ""
     last = seen.acts.get(person.id)
     used = f"last act {_when(order, last)}, #{last.seq}" if last else "no act yet"
     lines = [
         f"<b>{foreign(person.name, 40)}</b> ({person.id}): {escape(roles, quote=False)}",
-        " · ".join(accounts) or "⚠️ no account: cannot be reached",
+        (" · ".join(accounts) or "⚠️ no account: cannot be reached") + second,
         used,
     ]
     return "\n".join(lines)

@@ -446,8 +446,9 @@ def _done(text: str, made: Entry) -> Answer:
     return receipted(Answer(text, ref=Ref(seq=made.seq, hash=made.hash)))
 
 
-DECIDING = frozenset({"approve", "deny", "run"})
-"""Bare words that a code follows: RUN 4812 is an approval, `/run checkout restart_workers` a proposal."""
+DECIDING = frozenset({"approve", "deny", "run", "breakglass", "review", "code"})
+"""Commands that need their stroke: a bare RUN 4812 is an approval, `/run checkout restart_workers` a proposal,
+and a reason that somebody is asked for may begin with review or code."""
 
 
 def _parse(said: Said) -> tuple[str, str]:

@@ -37,7 +37,7 @@ FLOWS: Mapping[str, Mapping[str, State]] = {
     },
     "code": {
         "digits": State(
-            "Send the six digits of your authenticator app, or /cancel. Nothing runs without them.",
+            "Answer with the six digits, or /cancel.",
             takes=r"\d{3} ?\d{3}",
             else_say="That is no code: it has six digits. Send it again, or /cancel.",
         ),

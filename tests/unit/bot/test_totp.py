@@ -260,6 +260,21 @@ async def test_another_admin_takes_an_enrolment_back_and_nobody_their_own():
     assert await enrols(here, "tendai") != first
 
 
+async def test_who_has_a_second_factor_stands_in_the_review_of_access():
+    here = await front()
+    assert "second factor" not in await here.told("rudo", "/access review", private=True)
+    await enrols(here, "tendai")
+    assert "second factor since 2026-06-03" in await here.told("rudo", "/access review", private=True)
+
+
+async def test_a_reason_on_whatsapp_may_begin_with_the_word_code():
+    here = await front("2 oncall")
+    for words in ("code is broken, do not", "review it first"):
+        said = await here.says("+263770000002", words, channel="whatsapp", private=True)
+        assert "Nobody asked" not in said.text
+        assert "broken glass" not in said.text
+
+
 async def test_the_approval_page_asks_for_the_digits():
     async with browser(asking()) as rudo:
         step_up = rudo.acme.desk.step_up = StepUp(SECRET, MemoryMarks(rudo.acme.clock))
