@@ -447,7 +447,7 @@ def _done(text: str, made: Entry) -> Answer:
 
 
 DECIDING = frozenset({"approve", "deny", "run", "breakglass", "review", "code"})
-"""Commands that need their stroke: a bare RUN 4812 is an approval, `/run checkout restart_workers` a proposal,
+"""Commands that need their stroke: a bare RUN 4812 is an approval, `/run checkout restart_workers` a proposal;
 and a reason that somebody is asked for may begin with review or code."""
 
 
