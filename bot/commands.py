@@ -447,8 +447,8 @@ def _done(text: str, made: Entry) -> Answer:
 
 
 DECIDING = frozenset({"approve", "deny", "run", "breakglass", "review", "code"})
-"""Commands that need their stroke: a bare RUN 4812 is an approval, `/run checkout restart_workers` a proposal;
-and a reason that somebody is asked for may begin with review or code."""
+"""Commands that need their stroke. A bare RUN 4812 is an approval, `/run checkout restart_workers` is not; a
+reason that somebody is asked for may begin with review or code."""
 
 
 def _parse(said: Said) -> tuple[str, str]:
