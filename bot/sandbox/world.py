@@ -212,14 +212,24 @@ class World:
         chats: tuple[int, ...] = (GROUP,),
         policy: Mapping[str, Any] | None = None,
         vendors: bool = False,
+        totp: bool = False,
+        break_glass: str = "",
     ) -> str:
         """The charter of acme, whose checkout this is. *telegram* are the linked ids by person; *vendors*
-        adds a roll back at GitHub and a restart at Heroku.
+        adds a roll back at GitHub and a restart at Heroku; *totp* asks for a code on high risk.
         """
         ids = {"rudo": RUDO, "tendai": TENDAI} if telegram is None else telegram
         action = {"approve": approve, "risk": risk, "cooldown": cooldown, "expires": expires}
+        tenant = {"break_glass": break_glass} if break_glass else {}
         parts = [
-            _table("tenant", id="acme", timezone=TIMEZONE, language="en", allow_networks=["127.0.0.0/8"]),
+            _table(
+                "tenant",
+                id="acme",
+                timezone=TIMEZONE,
+                language="en",
+                allow_networks=["127.0.0.0/8"],
+                **tenant,
+            ),
             _person("rudo", ["oncall", "dev", "admin"], ids),
             _person("tendai", ["oncall"], ids),
             *(_table("[chats]", telegram=chat) for chat in chats),
@@ -263,6 +273,7 @@ class World:
                 **action,
             ),
             *(_at_vendors(action) if vendors else []),
+            *([_table("[rules]", risk="high", totp=True)] if totp else []),
             *([_table("policy", **policy)] if policy else []),
         ]
         return "\n".join(parts)
