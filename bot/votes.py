@@ -112,13 +112,14 @@ def break_glass(
 
 
 def _no_glass(standing: Incident, chosen: ev.Option, person: Person, charter: Charter) -> Refusal | None:
-    if not charter.glass.met_by([person.roles]):
+    quorum = Quorum.parse(chosen.approve)
+    if not quorum.needs() or not charter.glass.met_by([person.roles]):  # what nobody approves stays so
         return Refusal("no_glass")
     if person.id in _proposers(standing):
         return Refusal("own_proposal")
     present = standing.votes().get(chosen.key, set()) | {person.id}
     roles = [voter.roles for voter in map(charter.person, present) if voter]
-    return Refusal("no_need") if Quorum.parse(chosen.approve).met_by(roles) else None
+    return Refusal("no_need") if quorum.met_by(roles) else None
 
 
 def _with_code(made: Event | Refusal, action: Action | None, stepped_up: bool) -> Event | Refusal:

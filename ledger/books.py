@@ -257,7 +257,8 @@ class Books:
         if term.totp and not entry["data"].get("stepped_up", False):
             return "it needs a one-time code, and none came with it"
         if entry["data"].get("break_glass", False):
-            return "" if terms.breaks(entry["actor"]["id"]) else _no_glass(entry["actor"]["id"], terms)
+            who = entry["actor"]["id"]
+            return "" if terms.breaks(term, who) else _no_glass(who, terms)
         if not terms.admits(term, voters):
             return f"it needs {term.approve or 'nobody'}, and {', '.join(voters)} is not that"
         return ""

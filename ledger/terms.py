@@ -95,9 +95,9 @@ class Terms:
         """Whether *voters* are enough for *term*. Whom the charter does not name does not count."""
         return self._met(term.approve, voters)
 
-    def breaks(self, person: str) -> bool:
-        """Whether *person* may approve alone what needs more."""
-        return self._met(self.break_glass, [person])
+    def breaks(self, term: Term, person: str) -> bool:
+        """Whether *person* may approve alone what *term* wants more for. What nobody approves stays so."""
+        return bool(term.approve.strip()) and self._met(self.break_glass, [person])
 
     def _met(self, quorum: str, voters: Iterable[str]) -> bool:
         present = [self.roles[name] for name in voters if name in self.roles]

@@ -211,6 +211,18 @@ async def test_nobody_breaks_it_whom_the_charter_then_in_force_did_not_let():
     assert reported(await here.log(), here.acme.room.charter) == {str(Kind.NOT_ENTITLED)}
 
 
+async def test_what_nobody_may_approve_is_approved_by_no_broken_glass():
+    here = await front(rules(approve=""))
+    assert "may not break the glass" in await here.told("rudo", BREAK, private=True)
+    request, chosen = here.acme.incident.request, here.acme.option()
+    made = ev.Authorized(
+        incident_id="checkout-1", option="1", action=chosen.action, digest=chosen.digest, voters=("rudo",),
+        break_glass=True, ref=request.ref,
+    )  # fmt: skip
+    await here.acme.record(Actor.engineer("rudo", "telegram"), lambda v, n: made)
+    assert reported(await here.log(), here.acme.room.charter) == {str(Kind.NOT_ENTITLED)}
+
+
 async def test_an_authorization_without_its_code_is_an_exception_in_the_books():
     known = rules(approve="1 oncall", risk="high", more=RULE)
     here = await front(known)
