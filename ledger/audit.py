@@ -10,7 +10,7 @@ import gc
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 
 import orjson
@@ -36,10 +36,12 @@ from ledger.machine import (
 )
 from ledger.shapes import Form, Line, NoForm, whole
 from ledger.verify import Tampered
-from ledger.view import UnknownEvent, epoch_ms, event_of
+from ledger.view import DAY_MS, UnknownEvent, event_of
 
 MOST_FORMS = 8
 EVENT = b'"event":"'
+PAST = len(EVENT)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Rule:
     """What the tables say of one kind of event, by names."""
 
     kind: type[Event]
+    after: Mapping[str, str]
+    """The stage to which it leads, by the stage that it may follow; an empty text is before the first."""
     writers: frozenset[str]
     refers: str
     """The kind that its `ref` must name the newest of; empty for none."""
@@ -67,6 +71,7 @@ def rules() -> dict[bytes, Rule]:
     return {
         name.encode(): Rule(
             kind,
+            {stage or "": row[kind].value for stage, row in TRANSITIONS.items() if kind in row},
             frozenset(actor.value for actor in MAY_WRITE[kind]),
             _name(REFERS.get(kind)),
             kind in REFERS.values(),
@@ -76,10 +81,6 @@ def rules() -> dict[bytes, Rule]:
     }
 
 
-NEXT: Mapping[str, Mapping[str, str]] = {
-    stage.value if stage else "": {_name(kind): to.value for kind, to in row.items()}
-    for stage, row in TRANSITIONS.items()
-}
 VALIDATED = _name(ev.Validated)
 
 
@@ -105,19 +106,13 @@ class Fold:
 
     def take(self, rule: Rule, entry: Line, digest: str, at_ms: int) -> str | None:
         """The incident's stage afterwards, None outside of one. Raises Illegal; nothing changed then."""
-        if entry.incident_id:
-            return self._of_incident(rule, entry, digest, at_ms)
-        if not rule.stands_alone:
-            raise IllegalTransition(f"{entry.event} needs an incident")
-        if entry.actor.kind not in rule.writers:
-            raise _wrong_actor(entry)
-        return None
-
-    def _of_incident(self, rule: Rule, entry: Line, digest: str, at_ms: int) -> str:
-        name = entry.incident_id or ""
+        name = entry.incident_id
+        if not name:
+            _check_alone(rule, entry)
+            return None
         stands = self.incidents.get(name)
         stage = stands.stage if stands else ""
-        to = NEXT[stage].get(entry.event)
+        to = rule.after.get(stage)
         if to is None:
             raise IllegalTransition(f"{entry.event} cannot follow {stage or 'nothing'} in {name}")
         if entry.actor.kind not in rule.writers:
@@ -134,6 +129,13 @@ class Fold:
         elif rule.kind is ev.ExecutionStarted:
             stands.attempts += 1
         return to
+
+
+def _check_alone(rule: Rule, entry: Line) -> None:
+    if not rule.stands_alone:
+        raise IllegalTransition(f"{entry.event} needs an incident")
+    if entry.actor.kind not in rule.writers:
+        raise _wrong_actor(entry)
 
 
 def _wrong_actor(entry: Line) -> WrongActor:
@@ -207,13 +209,14 @@ class Audit:
     def __init__(self, tenant: str = "") -> None:
         self.tree = Tree()
         self.tenant = tenant
+        self.first = ""
+        """The hash of the first entry."""
         self.hash = GENESIS.hash
         """That of the newest entry."""
         self.at_ms = 0
         """When it was written."""
         self.rules = rules()
         self._fold = Fold()
-        self._minute, self._minute_ms = "", 0
 
     @property
     def head(self) -> Head:
@@ -227,23 +230,30 @@ class Audit:
             rule, entry = self._read(line)
             if entry.seq != seq or entry.prev != self.hash or entry.tenant_id != self.tenant:
                 self._check_link(entry, seq)
-            self._tell_time(entry.ts)
+            since = entry.ts - EPOCH
+            at_ms = since.days * DAY_MS + since.seconds * 1000 + since.microseconds // 1000
             leaf = sha256(b"\x00" + line).digest()
             digest = leaf.hex()
-            stage = self._fold.take(rule, entry, digest, self.at_ms)
+            stage = self._fold.take(rule, entry, digest, at_ms)
         except Malformed as error:
             raise Tampered(seq, error.reason) from error
         except (Illegal, UnknownEvent, ValidationError) as error:
             raise Tampered(seq, f"it breaks a rule: {error}") from error
         if entry.stage != stage:
             raise Tampered(seq, f"it says that the stage is {entry.stage}, and the rules say {stage}")
-        self.hash = digest
+        if seq == 1:
+            self.first = digest
+        self.hash, self.at_ms = digest, at_ms
         self.tree.grow(leaf)
         return entry
 
+    def broken(self, incident: str) -> bool:
+        """Whether somebody broke the glass in *incident*, and nobody signed it off yet."""
+        return bool(self._fold.incidents[incident].broken)
+
     def _read(self, line: bytes) -> tuple[Rule, Line]:
         """Raises Malformed, UnknownEvent, ValidationError."""
-        begins = line.find(EVENT) + len(EVENT)
+        begins = line.find(EVENT) + PAST
         rule = self.rules.get(line[begins : line.find(b'"', begins)])
         if rule is not None and len(line) <= MAX_BYTES:
             for form in rule.forms:
@@ -261,16 +271,6 @@ class Audit:
         if len(rule.forms) < MOST_FORMS:
             _learn(rule, line, entry.data)
         return rule, whole(rule.kind).made({**orjson.loads(line), "data": event.data()})
-
-    def _tell_time(self, ts: str) -> None:
-        """Raises Malformed for a minute that no calendar has. The form has looked at all else."""
-        if ts[:17] != self._minute:
-            try:
-                begins = datetime.fromisoformat(f"{ts[:17]}00Z")
-            except ValueError:
-                raise Malformed("ts is not what it must be") from None
-            self._minute, self._minute_ms = ts[:17], epoch_ms(begins)
-        self.at_ms = self._minute_ms + 1000 * int(ts[17:19]) + int(ts[20:23])
 
     def _check_link(self, entry: Line, seq: int) -> None:
         if entry.seq != seq:

@@ -86,7 +86,7 @@ class Books:
         self._found: list[tuple[int, Finding]] = []
         self._mislabelled: set[tuple[str, str]] = set()
         self._tenant = ""
-        self._last: tuple[int, str] = (0, "")
+        self._last: tuple[int, str | datetime] = (0, "")
 
     def take(self, entry: Raw, hash: str = "") -> None:
         """Book *entry*. *hash* is its own, where it is known already."""
@@ -394,9 +394,9 @@ def hash_of(entry: Raw) -> str:
     return leaf_hash(canonical(entry)).hex()
 
 
-def at(ts: str) -> int:
-    """The instant of an entry, in epoch ms."""
-    return epoch_ms(datetime.fromisoformat(ts))
+def at(ts: str | datetime) -> int:
+    """The instant of an entry, in epoch ms: as it is written, or as it was read."""
+    return epoch_ms(datetime.fromisoformat(ts) if isinstance(ts, str) else ts)
 
 
 def _read(text: str) -> Terms | None:

@@ -377,19 +377,19 @@ class Ledger:
         """Fold all that stands there now, faster than entry by entry."""
         recall = Recall(self.tenant)
         try:
-            while page := await self._store.elements(self.tenant, recall.tree.size, PAGE):
-                if not self.notary.covers(recall.tree.size + len(page)):
-                    self.notary.expect(await self._store.note(self.tenant), recall.signers)
-                self._take_elements(recall, page)
+            with unhurried():
+                while page := await self._store.elements(self.tenant, recall.tree.size, PAGE):
+                    if not self.notary.covers(recall.tree.size + len(page)):
+                        self.notary.expect(await self._store.note(self.tenant), recall.signers)
+                    self._take_elements(recall, page)
         finally:
             self.view = recall.view()
 
     def _take_elements(self, recall: Recall, page: Sequence[bytes]) -> None:
-        with unhurried():
-            for part in self.notary.parts(page):
-                for element in part:
-                    recall.take(element)
-                self.notary.reach(recall.tree, recall.first, recall.signers)
+        for part in self.notary.parts(page):
+            for element in part:
+                recall.take(element)
+            self.notary.reach(recall.tree, recall.first, recall.signers)
 
     async def _look_at_notes(self) -> None:
         """Both are older than the entries that are read after them, so those go at least as far."""

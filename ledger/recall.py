@@ -14,34 +14,42 @@ import orjson
 from ledger import events as ev
 from ledger.audit import Audit
 from ledger.chain import Frontier, Head
-from ledger.events import Actor, Event
+from ledger.events import EVENTS, Actor, Event
 from ledger.machine import OPEN, Fact, Incident, Stage
 from ledger.shapes import Line
 from ledger.store import Sealed
 from ledger.verify import Tampered
-from ledger.view import ANCHOR, MOST_RUNS, Run, View, actor_of, event_from
+from ledger.view import ANCHOR, MOST_RUNS, REMEMBERED, Run, View, actor_of, event_from
 
-HASH, SPACE = 64, ord(b" ")
+HASH = 64
 _OPEN = frozenset(stage.value for stage in OPEN)
-DETECTED, DIAGNOSED, AUTHORIZED, STARTED, REFUSED = (
-    kind.__name__ for kind in (ev.Detected, ev.Diagnosed, ev.Authorized, ev.ExecutionStarted, ev.Refused)
+DETECTED, DIAGNOSED, AUTHORIZED, REVIEWED, STARTED, REFUSED = (
+    kind.__name__
+    for kind in (ev.Detected, ev.Diagnosed, ev.Authorized, ev.Reviewed, ev.ExecutionStarted, ev.Refused)
 )
 
 
 class Recalled(Fact):
-    """A fact whose line was judged, and is taken apart when somebody asks what it says."""
+    """A fact whose element was judged, and is taken apart when somebody asks what it says."""
 
-    __slots__ = ("_line", "_said")
-    _line: bytes
-    _said: tuple[Actor, Event] | None
+    __slots__ = ("_at_ms", "_element", "_said", "_seq")
+    __setattr__ = object.__setattr__  # that of a frozen dataclass takes longer than all else here
 
-    def __init__(self, seq: int, hash: str, at_ms: int, line: bytes) -> None:
-        keep = object.__setattr__
-        keep(self, "seq", seq)
-        keep(self, "hash", hash)
-        keep(self, "at_ms", at_ms)
-        keep(self, "_line", line)
-        keep(self, "_said", None)
+    def __init__(self, seq: int, at_ms: int, element: bytes) -> None:
+        self._seq, self._at_ms, self._element = seq, at_ms, element
+        self._said: tuple[Actor, Event] | None = None
+
+    @property
+    def seq(self) -> int:
+        return self._seq
+
+    @property
+    def hash(self) -> str:
+        return self._element[:HASH].decode()
+
+    @property
+    def at_ms(self) -> int:
+        return self._at_ms
 
     @property
     def actor(self) -> Actor:
@@ -52,12 +60,10 @@ class Recalled(Fact):
         return self._read()[1]
 
     def _read(self) -> tuple[Actor, Event]:
-        said = self._said
-        if said is None:
-            fields = orjson.loads(self._line)
-            said = actor_of(fields["actor"]), event_from(fields)
-            object.__setattr__(self, "_said", said)
-        return said
+        if self._said is None:
+            fields = orjson.loads(self._element[HASH + 1 :])
+            self._said = actor_of(fields["actor"]), event_from(fields)
+        return self._said
 
 
 @dataclass(slots=True)
@@ -69,7 +75,47 @@ class _Told:
     entered_ms: int = 0
     action: str = ""
     """That of the newest authorization."""
-    facts: list[Fact] = field(default_factory=list)
+    facts: list[tuple[int, int, bytes]] = field(default_factory=list)
+    """Seq, time and element of each."""
+
+
+class RecalledIncident(Incident):
+    """An incident whose facts are made when somebody asks for them."""
+
+    __slots__ = ("_facts", "_name", "_told")
+    __setattr__ = object.__setattr__
+
+    def __init__(self, name: str, told: _Told) -> None:
+        self._name, self._told = name, told
+        self._facts: tuple[Fact, ...] | None = None
+
+    @property
+    def id(self) -> str:
+        return self._name
+
+    @property
+    def stage(self) -> Stage:
+        return Stage(self._told.stage)
+
+    @property
+    def entered_ms(self) -> int:
+        return self._told.entered_ms
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        if self._facts is None:
+            self._facts = tuple([Recalled(*one) for one in self._told.facts])
+        return self._facts
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Incident) and _plain(self) == _plain(other)
+
+    def __hash__(self) -> int:
+        return hash(_plain(self))
+
+
+def _plain(one: Incident) -> tuple[str, Stage, int, tuple[Fact, ...]]:
+    return one.id, one.stage, one.entered_ms, one.facts
 
 
 class Recall:
@@ -80,8 +126,7 @@ class Recall:
         self._view = View(tenant)
         self._told: dict[str, _Told] = {}
         self._runs: deque[Run] = deque(maxlen=MOST_RUNS)
-        self.first = ""
-        """The hash of the first entry."""
+        self._touched: deque[str] = deque(maxlen=REMEMBERED)
 
     @property
     def tree(self) -> Frontier:
@@ -89,54 +134,57 @@ class Recall:
         return self._audit.tree.frontier
 
     @property
+    def first(self) -> str:
+        """The hash of the first entry; an empty text before it."""
+        return self._audit.first
+
+    @property
     def signers(self) -> tuple[str, ...]:
         return self._view.signers
 
     def take(self, element: bytes) -> None:
         """Raises Sealed: then this recall is over."""
-        line, seq = element[HASH + 1 :], self._audit.tree.size + 1
+        audit = self._audit
+        digest, _, line = element.partition(b" ")
         try:
-            entry = self._audit.take(line)
+            entry = audit.take(line)
         except Tampered as broken:
-            raise Sealed(f"element {seq} is not the entry that must stand there. {broken}") from broken
-        digest = self._audit.hash
-        if not element.startswith(digest.encode()) or element[HASH] != SPACE:
+            why = f"element {audit.tree.size + 1} is not the entry that must stand there. {broken}"
+            raise Sealed(why) from broken
+        seq, at_ms, name = entry.seq, audit.at_ms, entry.incident_id
+        if digest != audit.hash.encode():
             raise Sealed(f"element {seq} does not have the hash that it says.")
-        self.first = self.first or digest
-        fact = Recalled(seq, digest, self._audit.at_ms, line)
-        if entry.incident_id:
-            self._of_incident(entry.incident_id, entry, fact)
+        if name:
+            self._of_incident(name, entry, (seq, at_ms, element))
         else:
-            self._view.absorb_tenant(fact.event, fact.at_ms)
-        act = entry.data.get("act")
-        if act is not None and act.update and entry.event != REFUSED:
+            self._view.absorb_tenant(Recalled(seq, at_ms, element).event, at_ms)
+        if entry.event in _ACTED and (act := entry.data.get("act")) is not None and act.update:
             self._view.acts.setdefault((act.channel, act.update), seq)
-        self._view.touched.append((seq, entry.incident_id or ""))
+        self._touched.append(name or "")
 
     def view(self) -> View:
         """The present after all that was taken."""
         view = self._view
         view.head = Head(self._audit.tree.size, self._audit.hash)
         view.runs = tuple(self._runs)
-        view.incidents = {
-            name: Incident(name, Stage(told.stage), told.entered_ms, tuple(told.facts))
-            for name, told in self._told.items()
-        }
+        first = view.head.seq - len(self._touched) + 1
+        view.touched = deque(enumerate(self._touched, first), maxlen=REMEMBERED)
+        view.incidents = {name: RecalledIncident(name, told) for name, told in self._told.items()}
         return view
 
-    def _of_incident(self, name: str, entry: Line, fact: Fact) -> None:
+    def _of_incident(self, name: str, entry: Line, fact: tuple[int, int, bytes]) -> None:
         told = self._told.get(name)
         if told is None:
             told = self._told[name] = _Told(entry.data.reading.service)
         told.facts.append(fact)
         if entry.stage != told.stage:
-            self._enter(name, told, entry.stage or "", fact)
+            self._enter(name, told, entry.stage or "", fact[1])
         if entry.event in _COUNTED:
-            self._count(name, told, entry, fact.at_ms)
+            self._count(name, told, entry, fact[1])
 
-    def _enter(self, name: str, told: _Told, stage: str, fact: Fact) -> None:
-        told.stage, told.entered_ms = stage, fact.at_ms
-        self._view.anchors[fact.hash[:ANCHOR]] = name
+    def _enter(self, name: str, told: _Told, stage: str, at_ms: int) -> None:
+        told.stage, told.entered_ms = stage, at_ms
+        self._view.anchors[self._audit.hash[:ANCHOR]] = name
         if stage in _OPEN:
             self._view.open_ids[name] = None
         else:
@@ -150,8 +198,18 @@ class Recall:
             view.spend(at_ms, data.get("cost_micros", 0))
         elif entry.event == AUTHORIZED:
             told.action = data.action
+            self._look_at_glass(name)
+        elif entry.event == REVIEWED:
+            self._look_at_glass(name)
         elif data.attempt == 1:
             self._runs.append(Run(name, told.service, told.action, at_ms))
 
+    def _look_at_glass(self, name: str) -> None:
+        if self._audit.broken(name):
+            self._view.unreviewed[name] = None
+        else:
+            self._view.unreviewed.pop(name, None)
 
-_COUNTED = frozenset({DETECTED, DIAGNOSED, AUTHORIZED, STARTED})
+
+_COUNTED = frozenset({DETECTED, DIAGNOSED, AUTHORIZED, REVIEWED, STARTED})
+_ACTED = frozenset(name for name, kind in EVENTS.items() if "act" in kind.model_fields) - {REFUSED}

@@ -72,10 +72,11 @@ def candidate(dice: random.Random, view: View, now_ms: int) -> tuple[Actor, ev.E
         "outcome": "o", "before": reading("checkout"), "after": reading("checkout"), "digest": "d" * 64,
         "policy_digest": "e" * 64, "policy_label": "l", "label": "l", "person": "rudo", "identity": "i",
         "cost_micros": dice.choice((0, 700)), "signer": "AQz", "old": "log+12345678+AQz", "new": "log+1+AQy",
-        "service": "checkout", "act": act(now_ms) if dice.random() < 0.5 else None,
+        "service": "checkout", "break_glass": dice.random() < 0.5,
+        "act": act(now_ms) if dice.random() < 0.5 else None,
     }  # fmt: skip
     known = {key: value for key, value in fields.items() if key in kind.model_fields}
-    return Actor(kind=writer, id="x"), kind(incident_id=name, ref=ref, **known)
+    return Actor(kind=writer, id=dice.choice("xy")), kind(incident_id=name, ref=ref, **known)
 
 
 def write(view: View, actor: Actor, event: ev.Event, now_ms: int, stage: str | None) -> Entry:
@@ -237,6 +238,10 @@ def test_data_that_is_not_plain_goes_the_long_way_to_the_same_end(changed: dict,
         (b'"ts":"2026-05-01T', b'"ts":"2026-05-01t'),
         (b'8000Z"', b'8000z"'),
         (b'8000Z"', b'8000+00:00"'),
+        (b'8000Z"', b'8000+02:00"'),
+        (b'8000Z"', b'8000"'),
+        (b'.328000Z"', b'Z"'),
+        (b'.328000Z"', b'.0000000Z"'),
         (b'.328000Z"', b',328000Z"'),
         (b'8000Z"', b'8Z"'),
     ],
@@ -249,6 +254,19 @@ def test_one_way_of_writing_is_of_the_form_and_every_other_is_not(well: bytes, t
     line = LINES[STARTED].replace(well, tricky)
     assert line != LINES[STARTED]
     assert form.read(line) is None
+
+
+def test_a_whole_second_is_written_as_any_other_instant():
+    [form] = audit(LINES).rules[b"ExecutionStarted"].forms
+    assert form.read(LINES[STARTED].replace(b".328000Z", b".000000Z"))
+
+
+@pytest.mark.parametrize("wrong", ["", "0" * 63, "0" * 65, "A" + "0" * 63, " " + "0" * 63, "g" + "0" * 63])
+def test_what_a_reference_names_is_a_hash_whoever_refers(wrong: str):
+    [form] = audit(LINES).rules[b"Paged"].forms
+    for digest, well in (("0" * 64, True), (wrong, False)):
+        line = LINES[PAGE].replace(b'"ref":null', b'"ref":{"hash":"%s","seq":1}' % digest.encode())
+        assert (form.read(line) is not None) is well
 
 
 def test_an_integer_that_not_every_reader_holds_is_of_no_form():

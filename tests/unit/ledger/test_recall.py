@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ledger import events as ev
 from ledger.chain import Entry, Frontier, leaf_hash
+from ledger.events import Actor, Ref
 from ledger.recall import Recall
 from ledger.state import dump
 from ledger.store import Sealed, element_of
-from ledger.view import DAY_MS, View, epoch_ms, fold
+from ledger.view import DAY_MS, View, epoch_ms, event_of, fold
 from tests.months import Month
 from tests.unit.ledger.test_audit import START, candidate, refusal, stage_after, write
 
@@ -70,6 +72,22 @@ def test_random_logs_have_every_kind_of_fact_that_a_view_counts():
         "OncallOverridden", "MaintenanceDeclared", "Detected", "Diagnosed", "Authorized", "ExecutionStarted",
         "Reopened", "Resolved", "Refused",
     }  # fmt: skip
+
+
+def test_who_broke_the_glass_is_known_until_another_signs_it_off():
+    at = next(at for at, entry in enumerate(LEGAL) if entry.event == "Authorized")
+    entries, view = LEGAL[:at], fold("acme", LEGAL[:at])
+    now_ms = epoch_ms(LEGAL[at].at) - epoch_ms(START)
+    broken = event_of(LEGAL[at]).model_copy(update={"break_glass": True, "voters": ()})
+    for who, event, waits in (("x", broken, True), ("y", None, False)):
+        event = event or ev.Reviewed(incident_id=broken.incident_id, ref=Ref(seq=at + 1, hash=view.head.hash))
+        entry = write(view, Actor.engineer(who, "telegram"), event, now_ms, stage_after(view, event))
+        view.absorb(entry)
+        entries.append(entry)
+        recall = recalled(entries)
+        assert bool(recall.view().unreviewed) is waits
+        assert recall.view() == view
+        assert state(recall.view()) == state(view)
 
 
 @given(st.integers(1, len(LEGAL) - 1))
