@@ -298,8 +298,8 @@ def audit(lines: Iterable[bytes], tenant: str = "", books: Books | None = None) 
     with unhurried():
         for line in lines:
             entry = found.take(line)
-            if books is not None and books.cares(entry):
-                books.take(entry, found.hash)
+            if books is not None:
+                books.look_at(entry, found.hash)
         if books is not None and entry:
             books.close(entry)
     return found

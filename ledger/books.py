@@ -13,6 +13,7 @@ from ledger.balance import COLUMNS, Finding, Kind, Report, Row
 from ledger.chain import canonical, leaf_hash
 from ledger.events import ENGINEER
 from ledger.receipts import Count, Raw, Secrets, wrong
+from ledger.shapes import Line
 from ledger.terms import Terms
 from ledger.view import epoch_ms
 
@@ -101,9 +102,13 @@ class Books:
         """Let *entry* be the last that was looked at."""
         self._last = entry["seq"], entry["ts"]
 
-    def cares(self, entry: Raw) -> bool:
-        """Whether *entry* says anything to the books, so that they must take it."""
-        return entry["event"] in BOOKED or entry["policy_version"] != self._label
+    def look_at(self, entry: Line, hash: str) -> None:
+        """As `take`, of an entry that was read by its form. `close` is left to who reads the last."""
+        if entry.policy_version != self._label:
+            self._mislabel(entry)
+        book = BOOKED.get(entry.event)
+        if book is not None:
+            book(self, entry, hash)
 
     def report(self, tenant: str, until_ms: int, from_ms: int, to_ms: int, head: str) -> Report:
         """The books for what began in [from_ms, to_ms), as of *until_ms*."""
