@@ -4,9 +4,11 @@ The play tries the whole list against the real program; a threat of which a pure
 tests/unit/handlers/test_threats.py as well.
 """
 
+import fcntl
 import json
 import subprocess
 import sys
+from dataclasses import asdict, dataclass
 
 import pytest
 
@@ -14,14 +16,42 @@ from bot.sandbox.attacks import THREATS
 from bot.sandbox.plays import PLAYS
 from tests.stages import ROOT, an_environment, short_folder
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("threats")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("threats"), pytest.mark.timeout(300)]
 
 GRACE_S = 30
 
 
+@dataclass(frozen=True)
+class Played:
+    """How the play went: its exit code and output, and the exit code of the verifier of its export."""
+
+    code: int
+    out: str
+    err: str
+    verified: int
+
+    @property
+    def checks(self) -> dict[str, str]:
+        """The checklist, by threat."""
+        lines = [json.loads(line) for line in self.out.splitlines()]
+        said = [line["what"] for line in lines if line["who"] == "check"]
+        return {check[2:].partition(":")[0]: check for check in said}
+
+
 @pytest.fixture(scope="module")
-def played():
-    """The exit code of the play, the checklist by threat, and that of the verifier of its export."""
+def played(tmp_path_factory, testrun_uid):
+    """The play, run once for all processes that test."""
+    shared = tmp_path_factory.getbasetemp().parent / f"threats-{testrun_uid}"
+    with shared.open("a+", encoding="utf-8") as kept:
+        fcntl.flock(kept, fcntl.LOCK_EX)
+        kept.seek(0)
+        if not (text := kept.read()):
+            text = json.dumps(asdict(play()))
+            kept.write(text)
+    return Played(**json.loads(text))
+
+
+def play() -> Played:
     with short_folder() as folder:
         done = subprocess.run(
             [sys.executable, "-m", "bot", "sandbox", "--play", "hostile-tenant", "--json"],
@@ -32,21 +62,20 @@ def played():
             timeout=PLAYS["hostile-tenant"].seconds + GRACE_S,
             check=False,
         )
-        lines = [json.loads(line) for line in done.stdout.splitlines()]
-        checks = [line["what"] for line in lines if line["who"] == "check"]
         export = folder / "export"
         verifier = [sys.executable, "-I", "-S", str(export / "verify.py"), str(export)]
-        verified = subprocess.run(verifier, capture_output=True, check=False).returncode
-        yield done, {check[2:].partition(":")[0]: check for check in checks}, verified
+        verified = subprocess.run(verifier, capture_output=True, check=False)
+        return Played(done.returncode, done.stdout, done.stderr, verified.returncode)
 
 
 @pytest.fixture
 def withstood(played):
     """Whether the play says of a threat that it was refused, answered and is on record as these."""
-    done, checks, _ = played
 
     def look(threat: str, *marks: str) -> bool:
-        said = checks.get(threat, f"{threat} was not tried:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+        said = played.checks.get(
+            threat, f"{threat} was not tried:\n{played.out[-2000:]}\n{played.err[-2000:]}"
+        )
         assert said.startswith("✓"), said
         assert "refused, answered" in said
         return all(mark in said for mark in marks)
@@ -55,10 +84,9 @@ def withstood(played):
 
 
 def test_every_threat_of_the_list_is_tried_and_the_play_ends_well(played):
-    done, checks, verified = played
-    assert (done.returncode, verified) == (0, 0), f"{done.stdout}\n{done.stderr}"
-    assert set(checks) == set(THREATS)
-    assert "restart_workers ran once" in done.stdout
+    assert (played.code, played.verified) == (0, 0), f"{played.out}\n{played.err}"
+    assert set(played.checks) == set(THREATS)
+    assert "restart_workers ran once" in played.out
 
 
 def test_a_forged_update_is_refused(withstood):

@@ -34,7 +34,7 @@ def test_its_keys_are_made_once_and_are_nobody_elses(folder):
 async def test_every_address_that_the_bot_is_told_is_on_loopback(world):
     env = world.env()
     addresses = {name: value for name, value in env.items() if "://" in value}
-    assert len(addresses) == 4
+    assert len(addresses) == 6
     assert all(value.startswith("http://127.0.0.1:") for value in addresses.values())
 
 
