@@ -29,8 +29,8 @@ except ImportError:  # it left the house, and so did the other
 
 HEAD = "c2sp.org/tlog-proof@v1"
 FORM = re.compile(
-    rf"{re.escape(HEAD)}\nextra ([A-Za-z0-9+/]+=*)\nindex (0|[1-9][0-9]{{0,15}})\n"
-    r"((?:[A-Za-z0-9+/]{43}=\n){0,53})\n((?s:.+))"
+    rf"{re.escape(HEAD)}\nextra ({verify.BASE64})\nindex (0|[1-9][0-9]{{0,15}})\n"
+    r"((?:[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=\n){0,53})\n((?s:.+))"
 )
 
 
