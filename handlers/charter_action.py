@@ -50,9 +50,14 @@ class Heroku(Strict):
 
 
 class Action(Strict):
+    """*settle* is how long after it ran nothing is judged, *within* how long after that it has to help."""
+
     LATER: ClassVar[frozenset[str]] = frozenset(
-        {"github", "heroku", "parameters", "blast_radius", "change_ref", "per_hour", "totp"}
-    )
+        {
+            "github", "heroku", "parameters", "blast_radius", "change_ref", "per_hour", "totp", "settle",
+            "within",
+        }
+    )  # fmt: skip
 
     id: str = Field(pattern=NAME)
     title: str = Field(min_length=1, max_length=60)
@@ -68,6 +73,8 @@ class Action(Strict):
     outside: bool = False
     cooldown: Duration = 600_000
     expires: Duration = 300_000
+    settle: Duration = Field(default=10_000, le=3_600_000)
+    within: Duration | None = Field(default=None, le=86_400_000)
     github: GitHub | None = None
     heroku: Heroku | None = None
     parameters: tuple[Parameter, ...] = Field(default=(), max_length=10)

@@ -1,8 +1,9 @@
 """The verifier: whether what ran helped, by the numbers from before and after.
 
-1. For ten seconds after the run nothing is said: the service settles.
+1. For ten seconds after the run, or the action's own `settle`, nothing is said: the service settles.
 2. Then watched quiet for close_ms is Verified, the same rule that closes an incident.
-3. Once one and a half close_ms have passed, a service that still alarms is NotRecovered.
+3. Once one and a half close_ms have passed, or the action's own `within` if that is more, a service that
+   still alarms is NotRecovered.
 4. By then no requests is Inconclusive: silence proves nothing. A poll that just failed is waited out as long
    again: the service answers, or policy calls it unreachable, or nobody knows.
 
@@ -46,23 +47,34 @@ class Seen:
     deploy: str
 
 
-def bound_ms(policy: Policy) -> int:
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long an action takes to show: ms in which nothing is judged, and at least so many to help."""
+
+    settle_ms: int = STABILISE_MS
+    within_ms: int = 0
+
+
+USUAL = Patience()
+
+
+def bound_ms(policy: Policy, patience: Patience = USUAL) -> int:
     """How long after it settled a service may still alarm."""
-    return policy.close_ms * 3 // 2
+    return max(policy.close_ms * 3 // 2, patience.within_ms)
 
 
-def effect(run: Fact, now_ms: int, seen: Seen, policy: Policy) -> Effect | None:
+def effect(run: Fact, now_ms: int, seen: Seen, policy: Policy, patience: Patience = USUAL) -> Effect | None:
     """What *run*, an Executed, came to; None while that cannot be said."""
-    watched_ms = now_ms - run.at_ms - STABILISE_MS
+    watched_ms, bound = now_ms - run.at_ms - patience.settle_ms, bound_ms(policy, patience)
     verdict = seen.verdict
     answers = verdict is not None and seen.reachable and verdict.numbers.n > 0
     if verdict and answers and watched_ms >= policy.close_ms and should_recover(verdict, policy):
         return Effect.VERIFIED
-    if watched_ms < bound_ms(policy):
+    if watched_ms < bound:
         return None
     if verdict and verdict.alarms:
         return Effect.NOT_RECOVERED
-    blip = verdict is not None and verdict.numbers.n > 0 and watched_ms < 2 * bound_ms(policy)
+    blip = verdict is not None and verdict.numbers.n > 0 and watched_ms < 2 * bound
     return None if answers or blip else Effect.INCONCLUSIVE
 
 
@@ -85,8 +97,8 @@ class Verifier:
 
         def decide(view: View, now: datetime) -> Event | Refusal:
             incident, policy = view.incidents[work.incident], self._rulebook.policy(view)
-            run = _run(incident)
-            came_to = effect(run, epoch_ms(now), seen, policy) if run else None
+            run, patience = _run(incident), self._patience(view, incident)
+            came_to = effect(run, epoch_ms(now), seen, policy, patience) if run else None
             return _event(incident, came_to, seen) if came_to else MOVED
 
         insist(await self._ledger.record(Actor.policy(), decide))
@@ -96,14 +108,18 @@ class Verifier:
         run = _run(incident)
         if run is None:
             return None
-        policy = self._rulebook.policy(view)
-        if effect(run, now_ms, self._seen(view, incident), policy):
+        policy, patience = self._rulebook.policy(view), self._patience(view, incident)
+        if effect(run, now_ms, self._seen(view, incident), policy, patience):
             return Work(run.hash, now_ms, incident.id)
-        hours = (
-            run.at_ms + STABILISE_MS + wait
-            for wait in (policy.close_ms, bound_ms(policy), 2 * bound_ms(policy))
-        )
+        bound = bound_ms(policy, patience)
+        hours = (run.at_ms + patience.settle_ms + wait for wait in (policy.close_ms, bound, 2 * bound))
         return next((Work(run.hash, hour, incident.id) for hour in hours if hour > now_ms), None)
+
+    def _patience(self, view: View, incident: Incident) -> Patience:
+        """What the charter in force says of the action that ran."""
+        charter, found = self._rulebook.charter(view), incident.authorization
+        action = charter.action(incident.service, found[1].action) if charter and found else None
+        return Patience(action.settle, action.within or 0) if action else USUAL
 
     def _seen(self, view: View, incident: Incident) -> Seen:
         where = view.tenant, incident.service

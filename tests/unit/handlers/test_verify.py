@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from detectors.policy import Policy
 from handlers.ports import PortError
 from handlers.readings import reading_before, reading_of
-from handlers.verify import STABILISE_MS, Effect, Seen, Verifier, bound_ms, effect
+from handlers.verify import STABILISE_MS, Effect, Patience, Seen, Verifier, bound_ms, effect
 from ledger import events as ev
 from ledger.events import Actor, Reading
 from ledger.machine import Fact, Stage
-from tests.execution_room import ALARM, BOT, CHECKOUT, POLICY, READING, SICK, Room, well
+from tests.execution_room import ALARM, BOT, CHARTER, CHECKOUT, POLICY, READING, SICK, Room, well
 
 SILENT = replace(well(120_000), numbers=replace(SICK.numbers, n=0, failed=0))
 
@@ -73,6 +73,28 @@ async def test_a_minute_of_quiet_after_it_settled_is_verified_with_before_and_af
 @pytest.mark.parametrize("seconds", [0, 5, 10, 40, 69.9])
 async def test_quiet_from_before_it_settled_proves_nothing(seconds: float):
     assert await (await watched()).after(seconds, well(600_000)) is None
+
+
+async def slow_action() -> Watched:
+    """An action that takes two minutes to settle, and ten more to help."""
+    said = 'cooldown = "0s"\nsettle = "2m"\nwithin = "10m"'
+    return await Watched(Room(charter=CHARTER.replace('cooldown = "0s"', said))).start(Policy(), POLICY)
+
+
+async def test_an_action_that_takes_long_to_settle_is_judged_after_its_own_time():
+    seen = await slow_action()
+    assert await seen.after(179.9, well(600_000)) is None
+    assert isinstance(await seen.after(180, well(600_000)), ev.Verified)
+
+
+async def test_an_action_that_helps_late_has_not_failed_before_its_own_time():
+    seen = await slow_action()
+    assert await seen.after(719.9, SICK) is None
+    assert isinstance(await seen.after(720, SICK), ev.NotRecovered)
+
+
+async def test_a_run_that_is_to_help_at_once_still_has_a_minute_and_a_half():
+    assert bound_ms(Policy(), Patience(within_ms=1_000)) == bound_ms(Policy())
 
 
 async def test_quiet_that_has_not_lasted_long_enough_is_waited_for():
