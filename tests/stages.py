@@ -88,7 +88,7 @@ async def until(look, what, within=15.0):
 
 
 class Books:
-    """acme's ledger as it stands, read beside the program. Raises StoreDown while the server is away."""
+    """acme's ledger as it stands, read beside the program. A server that is away is waited for."""
 
     def __init__(self, folder):
         self._client = connect(EmbeddedValkey(Path(folder)).url_of("owner"), timeout_s=2)
@@ -98,10 +98,11 @@ class Books:
         await self._store.close()
 
     async def entries(self):
-        try:
-            return await self._store.read("acme", 0, 10_000)
-        except StoreDown:  # the connection may be of a server that has ended
-            return await self._store.read("acme", 0, 10_000)
+        async def look():
+            with suppress(StoreDown):  # it may just be started again
+                return await self._store.read("acme", 0, 10_000)
+
+        return await until(look, "the ledger can be read")
 
     async def vault(self):
         """What people typed, by commitment."""

@@ -70,7 +70,9 @@ async def test_whoever_taps_without_being_entitled_runs_nothing_and_is_told_why(
         assert "Rudo can" in told["unentitled"].text
         assert told["forged"].text.startswith("This button is not one I made")
         assert "othing" in told["nonsense"].text or "not one I made" in told["nonsense"].text
-        elsewhere = scene.stage.world.phone("rudo").in_private.sees("Approve")
+        in_private = scene.stage.world.phone("rudo").in_private
+        await in_private.expects_button("Approve", ASK_S)
+        elsewhere = in_private.sees("Approve")
         assert "not one I made" in (await rudo.presses(press.message, elsewhere.data)).text
         await scene.ran_nothing()
         count = await books.count()
