@@ -5,15 +5,13 @@ import io
 import json
 from hashlib import sha256
 
-import aiohttp
 import pytest
-from aiohttp import web
 
 from bot.alerts import MOST_BODY, MOST_KEPT, AlertDoor, Shelf
-from bot.app import application
 from handlers.alerts import UNASSIGNED, Alert
 from handlers.charter import CharterError, parse
 from ledger.store import StoreDown
+from tests.doors import Site
 from tests.rooms import CHARTER, tenant
 from tests.unit.handlers.test_alerts import firing
 from tests.valkey import a_valkey, connected
@@ -49,28 +47,16 @@ async def acme():
     return await tenant(parse(TOLD))
 
 
-class Site:
+class Told(Site):
     """The bot's web side, with the door for alerts."""
 
     def __init__(self, acme, shelf):
-        door = AlertDoor({"acme": acme.room}, Purse(), shelf, acme.clock)
-        self._runner = web.AppRunner(application([], door.routes()), shutdown_timeout=0.1)
-
-    async def __aenter__(self):
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self._http = aiohttp.ClientSession(f"http://127.0.0.1:{self._runner.addresses[0][1]}")
-        return self
-
-    async def __aexit__(self, *failure):
-        await self._http.close()
-        await self._runner.cleanup()
+        super().__init__(AlertDoor({"acme": acme.room}, Purse(), shelf, acme.clock).routes())
 
     async def tell(self, body, where="alertmanager/acme", **headers):
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         head = {"Authorization": f"Bearer {SECRET}"} | headers
-        async with self._http.post(f"/alerts/{where}", data=io.BytesIO(raw), headers=head) as answer:
-            return answer.status, await answer.text()
+        return await self.post(f"/alerts/{where}", io.BytesIO(raw), head)
 
 
 def group(*alerts):
@@ -79,7 +65,7 @@ def group(*alerts):
 
 async def test_an_alert_is_kept_once_and_taken_away_when_it_is_resolved(acme, redis):
     shelf = Shelf(redis)
-    async with Site(acme, shelf) as site:
+    async with Told(acme, shelf) as site:
         for _ in range(2):
             assert await site.tell(group(firing("1"), firing("2"))) == (200, '{"alerts": 2}')
         assert set(shelf.of("acme").known) == {"alertmanager:1", "alertmanager:2"}
@@ -90,7 +76,7 @@ async def test_an_alert_is_kept_once_and_taken_away_when_it_is_resolved(acme, re
 async def test_another_process_knows_what_this_one_was_told(acme, redis):
     here, there = Shelf(redis), Shelf(redis)
     await there.refresh("acme")
-    async with Site(acme, here) as site:
+    async with Told(acme, here) as site:
         await site.tell(group(firing("1")))
         await there.refresh("acme")
         assert there.of("acme").known == here.of("acme").known != {}
@@ -101,7 +87,7 @@ async def test_another_process_knows_what_this_one_was_told(acme, redis):
 
 async def test_a_service_that_the_charter_does_not_name_is_told_apart(acme, redis):
     shelf = Shelf(redis)
-    async with Site(acme, shelf) as site:
+    async with Told(acme, shelf) as site:
         await site.tell(group(firing("1", service="warehouse")))
     assert shelf.of("acme").known["alertmanager:1"].service == UNASSIGNED
 
@@ -112,7 +98,7 @@ async def test_sentry_signs_what_it_sends(acme, redis):
         {"action": "created", "data": {"issue": {"id": "5", "project": {"slug": "shop"}}}},
     )
     signature = hmac.digest(SECRET.encode(), json.dumps(body).encode(), sha256).hex()
-    async with Site(acme, shelf) as site:
+    async with Told(acme, shelf) as site:
         assert (await site.tell(body, "sentry/acme"))[0] == 401
         signed = {"Sentry-Hook-Signature": signature}
         assert await site.tell(body, "sentry/acme", **signed) == (200, '{"alerts": 1}')
@@ -121,7 +107,7 @@ async def test_sentry_signs_what_it_sends(acme, redis):
 
 async def test_who_has_not_the_secret_is_told_the_same_whatever_is_there(acme, redis):
     shelf = Shelf(redis)
-    async with Site(acme, shelf) as site:
+    async with Told(acme, shelf) as site:
         answers = {
             await site.tell(group(firing()), Authorization="Bearer guessed"),
             await site.tell(group(firing()), Authorization=""),
@@ -135,7 +121,7 @@ async def test_who_has_not_the_secret_is_told_the_same_whatever_is_there(acme, r
 
 
 async def test_what_is_no_message_is_refused_with_what_is_wrong(acme, redis):
-    async with Site(acme, Shelf(redis)) as site:
+    async with Told(acme, Shelf(redis)) as site:
         status, said = await site.tell({"alerts": [{"status": "on"}]})
         assert (status, "alerts.0.status" in said) == (400, True)
         assert (await site.tell(b" " * (MOST_BODY + 1)))[0] == 413
@@ -145,7 +131,7 @@ async def test_what_cannot_be_kept_is_to_be_sent_again(acme):
     async def away(*command):
         raise StoreDown("it does not answer")
 
-    async with Site(acme, Shelf(away)) as site:
+    async with Told(acme, Shelf(away)) as site:
         assert (await site.tell(group(firing())))[0] == 503
 
 

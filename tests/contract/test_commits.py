@@ -5,16 +5,14 @@ import io
 import json
 from hashlib import sha256
 
-import aiohttp
 import pytest
-from aiohttp import web
 
-from bot.app import application
 from bot.commits import MOST_BODY, MOST_KEPT, CommitDoor, Shelf
 from handlers.changes import Change
 from handlers.charter import CharterError, parse
 from ledger.store import StoreDown
 from ledger.view import epoch_ms
+from tests.doors import Site
 from tests.rooms import CHARTER, tenant
 from tests.unit.handlers.test_changes import commit, deployed, push
 from tests.unit.handlers.test_detect import World
@@ -43,22 +41,11 @@ async def acme():
     return await tenant(parse(TOLD))
 
 
-class Site:
+class Told(Site):
     """The bot's web side, with GitHub's door."""
 
     def __init__(self, acme, shelf):
-        door = CommitDoor({"acme": acme.room}, Purse(), shelf, acme.clock)
-        self._runner = web.AppRunner(application([], door.routes()), shutdown_timeout=0.1)
-
-    async def __aenter__(self):
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self._http = aiohttp.ClientSession(f"http://127.0.0.1:{self._runner.addresses[0][1]}")
-        return self
-
-    async def __aexit__(self, *failure):
-        await self._http.close()
-        await self._runner.cleanup()
+        super().__init__(CommitDoor({"acme": acme.room}, Purse(), shelf, acme.clock).routes())
 
     async def tell(self, payload, kind="push", delivery="1", secret=SECRET, where="acme", **headers):
         raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
@@ -68,15 +55,12 @@ class Site:
             "X-Hub-Signature-256": "sha256=" + hmac.digest(secret, raw, sha256).hex(),
             "Content-Type": "application/json",
         }
-        async with self._http.post(
-            f"/commits/webhook/{where}", data=io.BytesIO(raw), headers=head | headers
-        ) as answer:
-            return answer.status, await answer.text()
+        return await self.post(f"/commits/webhook/{where}", io.BytesIO(raw), head | headers)
 
 
 async def test_a_push_is_kept_once_however_often_it_is_delivered(acme, redis):
     shelf = Shelf(redis)
-    async with Site(acme, shelf) as site:
+    async with Told(acme, shelf) as site:
         assert await site.tell(push(commit(1), commit(2))) == (200, '{"kept": 2}')
         assert await site.tell(push(commit(1), commit(2))) == (200, '{"kept": 0}')
         assert await site.tell(push(commit(3)), delivery="2") == (200, '{"kept": 1}')
@@ -86,7 +70,7 @@ async def test_a_push_is_kept_once_however_often_it_is_delivered(acme, redis):
 async def test_another_process_reads_what_this_one_kept(acme, redis):
     here, there = Shelf(redis), Shelf(redis)
     assert there.of("acme").known == ()
-    async with Site(acme, here) as site:
+    async with Told(acme, here) as site:
         await site.tell(push(commit(1, modified=["db/pool.py"])))
     await there.refresh("acme")
     assert there.of("acme").known == here.of("acme").known
@@ -95,7 +79,7 @@ async def test_another_process_reads_what_this_one_kept(acme, redis):
 
 async def test_a_deploy_is_told_with_the_words_of_its_push(acme, redis):
     shelf = Shelf(redis)
-    async with Site(acme, shelf) as site:
+    async with Told(acme, shelf) as site:
         await site.tell(push(commit(1, "Raise the pool")))
         await site.tell(deployed(), "deployment_status", "2")
     newest = shelf.of("acme").known[0]
@@ -105,7 +89,7 @@ async def test_a_deploy_is_told_with_the_words_of_its_push(acme, redis):
 
 async def test_who_has_not_the_tenants_secret_is_told_the_same_whatever_is_there(acme, redis):
     shelf = Shelf(redis)
-    async with Site(acme, shelf) as site:
+    async with Told(acme, shelf) as site:
         answers = {
             await site.tell(push(commit()), secret=b"guessed"),
             await site.tell(push(commit()), where="nobody"),
@@ -118,7 +102,7 @@ async def test_who_has_not_the_tenants_secret_is_told_the_same_whatever_is_there
 
 
 async def test_a_bad_delivery_is_answered_with_what_is_wrong(acme, redis):
-    async with Site(acme, Shelf(redis)) as site:
+    async with Told(acme, Shelf(redis)) as site:
         status, said = await site.tell(b'{"ref": 1}')
         assert (status, "This is no push of GitHub's: ref" in said) == (400, True)
         assert (await site.tell(push(commit()), **{"Content-Type": "application/x-www-form-urlencoded"}))[
@@ -133,7 +117,7 @@ async def test_a_delivery_that_cannot_be_kept_is_to_be_sent_again(acme):
     async def away(*command):
         raise StoreDown("it does not answer")
 
-    async with Site(acme, Shelf(away)) as site:
+    async with Told(acme, Shelf(away)) as site:
         assert (await site.tell(push(commit())))[0] == 503
         assert (await site.tell({"zen": "x"}, "ping"))[0] == 200
 

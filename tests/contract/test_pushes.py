@@ -5,12 +5,9 @@ import gzip
 import io
 import random
 
-import aiohttp
 import pytest
-from aiohttp import web
 
 from bot import ingress, pushes
-from bot.app import application
 from bot.doctor import _answers, _secret_names
 from bot.pushes import PushDoor, RedisShelf
 from detectors.window import Tick
@@ -23,6 +20,7 @@ from ledger.store import StoreDown
 from ledger.view import epoch_ms
 from sdk.parcel import pack, unpack
 from sdk.together import KEEP_S
+from tests.doors import Site
 from tests.rooms import CHARTER, tenant
 from tests.shelves import MemoryShelf
 from tests.unit.sdk.test_together import SECOND_NS, Clocks, count, word_of
@@ -73,27 +71,15 @@ async def acme():
     return await tenant(parse(PUSHING))
 
 
-class Site:
+class Told(Site):
     """The bot's web side, with a door for pushes."""
 
     def __init__(self, acme, shelf, purse=None):
-        door = PushDoor({"acme": acme.room}, purse or Purse(), shelf, acme.clock)
-        self._runner = web.AppRunner(application([], door.routes()), shutdown_timeout=0.1)
-
-    async def __aenter__(self):
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self._http = aiohttp.ClientSession(f"http://127.0.0.1:{self._runner.addresses[0][1]}")
-        return self
-
-    async def __aexit__(self, *failure):
-        await self._http.close()
-        await self._runner.cleanup()
+        super().__init__(PushDoor({"acme": acme.room}, purse or Purse(), shelf, acme.clock).routes())
 
     async def push(self, body, token=TOKEN, where="acme/checkout", **headers):
         head = {"Authorization": f"Bearer {token}", **headers}
-        async with self._http.post(f"/ingest/{where}", data=body, headers=head) as answer:
-            return answer.status, await answer.text()
+        return await self.post(f"/ingest/{where}", body, head)
 
 
 class App:
@@ -125,7 +111,7 @@ async def test_what_is_pushed_is_counted_once_however_often_it_comes(acme, redis
     shelf = RedisShelf(redis)
     app = App(acme)
     health, charter, service = seen(acme, shelf)
-    async with Site(acme, shelf) as site:
+    async with Told(acme, shelf) as site:
         app.second(3)
         first = app.parcel()
         app.second(2, failed=True)
@@ -191,7 +177,7 @@ async def test_a_second_that_is_known_is_not_read_again(acme, redis):
     [("guess", "acme/checkout"), (TOKEN, "acme/other"), (TOKEN, "other/checkout"), ("", "acme/checkout")],
 )
 async def test_who_has_not_the_services_token_gets_one_answer_whatever_is_wrong(acme, token, where):
-    async with Site(acme, MemoryShelf()) as site:
+    async with Told(acme, MemoryShelf()) as site:
         app = App(acme)
         assert await site.push(app.parcel(), token, where) == (
             401,
@@ -207,13 +193,13 @@ async def test_a_token_that_is_not_set_opens_nothing(acme, given):
 
 async def test_a_service_that_is_asked_cannot_be_pushed_for():
     asked = await tenant()
-    async with Site(asked, MemoryShelf()) as site:
+    async with Told(asked, MemoryShelf()) as site:
         assert (await site.push(App(asked).parcel()))[0] == 401
 
 
 async def test_what_is_no_push_is_refused_with_what_is_wrong(acme):
     bomb = gzip.compress(b"\0" * (64 * 1024 * 1024))
-    async with Site(acme, MemoryShelf()) as site:
+    async with Told(acme, MemoryShelf()) as site:
         assert await site.push(b"{}") == (
             400,
             "This is no push: index is not a list of at most 61 seconds.",
@@ -233,19 +219,19 @@ async def test_who_sends_a_byte_now_and_then_does_not_keep_the_door_open(acme, m
         yield b"{"
         await never.wait()
 
-    async with Site(acme, MemoryShelf()) as site:
+    async with Told(acme, MemoryShelf()) as site:
         assert (await site.push(body()))[0] == 408
 
 
 async def test_what_cannot_be_kept_now_is_asked_for_again(acme):
-    async with Site(acme, Away()) as site:
+    async with Told(acme, Away()) as site:
         assert (await site.push(App(acme).parcel()))[0] == 503
 
 
 async def test_one_worker_too_many_is_refused_and_let_in_when_another_is_gone(acme, redis, monkeypatch):
     monkeypatch.setattr(pushes, "MOST_WORKERS", 2)
     apps = [App(acme, f"host-{n}") for n in range(3)]
-    async with Site(acme, RedisShelf(redis)) as site:
+    async with Told(acme, RedisShelf(redis)) as site:
         assert [(await site.push(app.parcel()))[0] for app in apps] == [200, 200, 429]
         assert (await site.push(apps[0].parcel()))[0] == 200
         acme.clock.advance(pushes.FORGET_MS / 1000 + 1)
