@@ -9,16 +9,17 @@
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 from pydantic import ValidationError
 
 from detectors.policy import Policy
+from detectors.suspects import Candidate, rank
 from detectors.suspects import Suspect as Ranked
-from detectors.suspects import rank
 from detectors.verdict import (
     ServiceState,
     Verdict,
@@ -45,6 +46,8 @@ from ledger.view import View, epoch_ms
 NETWORK = "network"
 """The service that stands for what lies between us and all the others."""
 NOTHING = Refusal("nothing")
+Ranking = Callable[[Iterable[Candidate]], tuple[Ranked, ...]]
+"""Ranks what was measured together with what was changed."""
 
 
 class States(Protocol):
@@ -114,7 +117,8 @@ class Detect:
         reading = reading_of(service, verdict, self.deploy(self.ledger.tenant, service))
         alerted = bool(self.alerts.of(service, epoch_ms(self.ledger.now())))
         if self._is_news(detect(service, verdict, reading, (), policy, alerted)):
-            found = self._suspects(service, state, verdict)
+            since_ms = verdict.alarms[0].since_ms if verdict.alarms else 0
+            found = self._suspects(service, since_ms, partial(suspects, state, verdict))
             await self._say(detect(service, verdict, reading, found, policy, alerted))
 
     async def hear(self) -> None:
@@ -127,10 +131,9 @@ class Detect:
             reading = reading_of_alerts(service, firing, self.deploy(self.ledger.tenant, service))
             seen = self.seen.get(service)
             sick = bool(seen and seen.verdict and seen.verdict.alarms)
-            near = self.changes.before(self._repository(service), reading.since_ms)
-            ranked = rank((), (), candidates(near, reading.since_ms))
-            found = tuple(_suspect(one, near) for one in ranked)
-            await self._say(hear(service, reading, found, policy, sick=sick))
+            if self._is_news(hear(service, reading, (), policy, sick=sick)):
+                found = self._suspects(service, reading.since_ms, partial(rank, (), ()))
+                await self._say(hear(service, reading, found, policy, sick=sick))
 
     async def restore(self, states: States) -> None:
         """Take up the states of the process before. A state that cannot be read starts fresh."""
@@ -156,13 +159,12 @@ class Detect:
         """The charter names these services now; what others did counts no more."""
         self.seen = {name: seen for name, seen in self.seen.items() if name in services}
 
-    def _suspects(self, service: str, state: ServiceState, verdict: Verdict) -> tuple[Suspect, ...]:
-        """What shifted since the worst alarm began, and what was changed before it."""
-        if not verdict.alarms:
+    def _suspects(self, service: str, since_ms: int, ranked: Ranking) -> tuple[Suspect, ...]:
+        """What shifted since *since_ms*, and what was changed before it; nothing when that is no time."""
+        if not since_ms:
             return ()
-        since_ms = verdict.alarms[0].since_ms
         near = self.changes.before(self._repository(service), since_ms)
-        return tuple(_suspect(one, near) for one in suspects(state, verdict, candidates(near, since_ms)))
+        return tuple(_suspect(one, near) for one in ranked(candidates(near, since_ms)))
 
     def _repository(self, service: str) -> str:
         charter = self.rulebook.charter(self.ledger.view)
