@@ -14,23 +14,17 @@ from secrets import token_bytes
 
 from aiohttp import web
 
-from bot.app import Route
+from bot.doors import Door
 from bot.ingress import whole_body
-from bot.room import Room
 from handlers.adapters.alerts import Malformed, alerts_of, genuine
 from handlers.alerts import SILENT_MS, UNASSIGNED, Alert, Alerts
 from handlers.charter import Charter
 from handlers.charter_alerts import Source
-from handlers.ports import Secrets
-from ledger.clock import Clock
 from ledger.redis_store import Commands
 from ledger.store import StoreDown
-from ledger.view import epoch_ms
 
-PATH = "/alerts/{source}/{tenant}"
 MOST_BODY = 2**20
 MOST_KEPT = 1_000
-NOBODYS = token_bytes(32)
 AGAIN = {"Retry-After": "2"}
 
 PUT = """
@@ -93,17 +87,10 @@ def _key(tenant: str) -> str:
     return f"bot:{{{tenant}}}:alerts"
 
 
-class AlertDoor:
-    """Takes alerts in. *rooms* are the tenants'."""
+class AlertDoor(Door[Shelf]):
+    """Takes alerts in."""
 
-    def __init__(self, rooms: Mapping[str, Room], secrets: Secrets, shelf: Shelf, clock: Clock) -> None:
-        self._rooms = rooms
-        self._secrets = secrets
-        self._shelf = shelf
-        self._clock = clock
-
-    def routes(self) -> list[Route]:
-        return [Route("POST", PATH, self.take)]
+    path = "/alerts/{source}/{tenant}"
 
     async def take(self, request: web.Request) -> web.Response:
         """`POST /alerts/{source}/{tenant}`."""
@@ -121,15 +108,13 @@ class AlertDoor:
 
     def _known(self, tenant: str, kind: str) -> tuple[Charter | None, Source, bytes]:
         """The tool that the tenant's charter names, and its secret; for any other one that nobody has."""
-        room = self._rooms.get(tenant)
-        charter = room.charter if room else None
+        charter = self._charter(tenant)
         source = charter.alerting(kind) if charter else None
-        secret = self._secrets.get(source.secret) if source else None
-        return charter, source or NO_SOURCE, secret or NOBODYS
+        return charter, source or NO_SOURCE, self._secret(source.secret if source else None)
 
     def _alerts(self, charter: Charter | None, source: Source, raw: bytes) -> list[Alert]:
         try:
-            found = alerts_of(source, raw, epoch_ms(self._clock.now()))
+            found = alerts_of(source, raw, self._now_ms())
         except Malformed as malformed:
             raise web.HTTPBadRequest(text=f"This is no message of {source.kind}: {malformed}.") from None
         named = {service.id for service in charter.services} if charter else set()

@@ -9,28 +9,21 @@
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from secrets import token_bytes
 
 from aiohttp import web
 
-from bot.app import Route
+from bot.doors import Door
 from bot.ingress import whole_body
-from bot.room import Room
 from handlers.adapters.github import Malformed, changes_of, genuine
 from handlers.changes import Change, Changes, merged
-from handlers.ports import Secrets
-from ledger.clock import Clock
 from ledger.redis_store import Commands
 from ledger.store import StoreDown
-from ledger.view import epoch_ms
 
-PATH = "/commits/webhook/{tenant}"
 MOST_BODY = 2**21
 MOST_KEPT = 200
 DELIVERY_S = 3 * 86_400
-NOBODYS = token_bytes(32)
 
 PUT = """
 if not redis.call('SET', KEYS[2], '1', 'NX', 'EX', ARGV[1]) then return 0 end
@@ -85,23 +78,18 @@ def _key(tenant: str) -> str:
     return f"bot:{{{tenant}}}:changes"
 
 
-class CommitDoor:
-    """Takes deliveries in. *rooms* are the tenants'."""
+class CommitDoor(Door[Shelf]):
+    """Takes deliveries in."""
 
-    def __init__(self, rooms: Mapping[str, Room], secrets: Secrets, shelf: Shelf, clock: Clock) -> None:
-        self._rooms = rooms
-        self._secrets = secrets
-        self._shelf = shelf
-        self._clock = clock
-
-    def routes(self) -> list[Route]:
-        return [Route("POST", PATH, self.take)]
+    path = "/commits/webhook/{tenant}"
 
     async def take(self, request: web.Request) -> web.Response:
         """`POST /commits/webhook/{tenant}`."""
         tenant = request.match_info["tenant"]
         raw = await self._body(request)
-        if not genuine(self._secret(tenant), raw, request.headers.get("X-Hub-Signature-256", "")):
+        charter = self._charter(tenant)
+        secret = self._secret(charter.tenant.github if charter else None)
+        if not genuine(secret, raw, request.headers.get("X-Hub-Signature-256", "")):
             raise web.HTTPUnauthorized(text="This is not signed with the secret of a tenant here.")
         delivery = request.headers.get("X-GitHub-Delivery", "")
         if not 0 < len(delivery) <= 100:
@@ -119,7 +107,7 @@ class CommitDoor:
     def _changes(self, request: web.Request, raw: bytes) -> Sequence[Change]:
         kind = request.headers.get("X-GitHub-Event", "")
         try:
-            return changes_of(kind, raw, epoch_ms(self._clock.now()))
+            return changes_of(kind, raw, self._now_ms())
         except Malformed as malformed:
             raise web.HTTPBadRequest(text=f"This is no {kind} of GitHub's: {malformed}") from None
 
@@ -127,9 +115,3 @@ class CommitDoor:
         if request.content_type != "application/json":
             raise web.HTTPUnsupportedMediaType(text="Set the webhook's content type to application/json.")
         return await whole_body(request, MOST_BODY)
-
-    def _secret(self, tenant: str) -> bytes:
-        """The tenant's secret, or for the others one that nobody has."""
-        room = self._rooms.get(tenant)
-        name = room.charter.tenant.github if room and room.charter else None
-        return (self._secrets.get(name) if name else None) or NOBODYS

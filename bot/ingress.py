@@ -11,7 +11,6 @@
 """
 
 import asyncio
-import hmac
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -24,6 +23,7 @@ import orjson
 from aiohttp import web
 
 from bot.ports import SendError
+from handlers.headers import same
 from ledger.clock import Clock
 from ledger.events import Act
 from ledger.redis_store import Commands
@@ -330,8 +330,7 @@ class TelegramDoor:
         """`POST /telegram/webhook`. 200 means: durably stored, or answered as not run."""
         if not self._secret:
             raise web.HTTPServiceUnavailable(text="TELEGRAM_WEBHOOK_SECRET is not set.")
-        given = request.headers.get(SECRET_HEADER, "").encode("utf-8", "surrogateescape")
-        if not hmac.compare_digest(given, self._secret):
+        if not same(request.headers.get(SECRET_HEADER, ""), self._secret):
             await self._turned_away("forged_update", Act(channel=self.kind, at_ms=self._now_ms()))
             raise web.HTTPForbidden(text="This is not Telegram's secret.")
         try:

@@ -8,32 +8,25 @@
 """
 
 import asyncio
-import hmac
 import logging
-import secrets
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
 
-from bot.app import Route
+from bot.doors import Door
 from bot.ingress import whole_body
-from bot.room import Room
 from handlers.adapters.pushed import Kept, Shelf
-from handlers.charter import Service
-from handlers.ports import Secrets
-from ledger.clock import Clock
+from handlers.headers import bears
 from ledger.redis_store import Commands
 from ledger.store import StoreDown
-from ledger.view import epoch_ms
 from sdk import parcel, wire
 from sdk.together import Word
 from sdk.word import read_head, read_second, word_of
 
 log = logging.getLogger(__name__)
 
-PATH = "/ingest/{tenant}/{service}"
 MOST_BODY = 2**20
 MOST_WORKERS = 64
 FORGET_MS = 120_000
@@ -126,18 +119,10 @@ def _key(tenant: str, service: str) -> str:
     return f"bot:{{{tenant}}}:pushed:{service}"
 
 
-class PushDoor:
-    """Takes pushes in. *rooms* are the tenants'."""
+class PushDoor(Door[Shelf]):
+    """Takes pushes in."""
 
-    def __init__(self, rooms: Mapping[str, Room], tokens: Secrets, shelf: Shelf, clock: Clock) -> None:
-        self._rooms = rooms
-        self._tokens = tokens
-        self._shelf = shelf
-        self._clock = clock
-        self._nobodys = secrets.token_bytes(32)
-
-    def routes(self) -> list[Route]:
-        return [Route("POST", PATH, self.take)]
+    path = "/ingest/{tenant}/{service}"
 
     async def take(self, request: web.Request) -> web.Response:
         """`POST /ingest/{tenant}/{service}`."""
@@ -146,7 +131,7 @@ class PushDoor:
             raise web.HTTPUnauthorized(text="This is not the token of a service that pushes here.")
         found = await self._parcel(request)
         try:
-            kept = await self._shelf.put(tenant, service, found, epoch_ms(self._clock.now()))
+            kept = await self._shelf.put(tenant, service, found, self._now_ms())
         except StoreDown as down:
             log.warning("A push of %s could not be kept: %s", service, down)
             raise web.HTTPServiceUnavailable(text="It cannot be kept now.", headers=AGAIN) from None
@@ -163,13 +148,7 @@ class PushDoor:
             raise web.HTTPBadRequest(text=f"This is no push: {malformed}.") from None
 
     def _is_entitled(self, tenant: str, service: str, authorization: str) -> bool:
-        """Whether it is the service's token. Unknown names go the same way, with a token that nobody has."""
-        found = self._service(tenant, service)
-        secret = self._tokens.get(found.push) if found and found.push else None
-        given = authorization.encode("utf-8", "surrogateescape")
-        return hmac.compare_digest(given, b"Bearer " + (secret or self._nobodys))
-
-    def _service(self, tenant: str, service: str) -> Service | None:
-        room = self._rooms.get(tenant)
-        charter = room.charter if room else None
-        return charter.service(service) if charter else None
+        """Whether it is the service's token."""
+        charter = self._charter(tenant)
+        found = charter.service(service) if charter else None
+        return bears(authorization, self._secret(found.push if found else None))

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from handlers.alerts import UNASSIGNED, Alert
 from handlers.charter_alerts import Source
+from handlers.headers import bears, same
 from handlers.sanitise import clean
 
 MOST = 500  # alerts of one message; Alertmanager sends a group at once
@@ -75,8 +76,8 @@ def genuine(source: Source, secret: bytes, raw: bytes, headers: Mapping[str, str
     """Whether who sent *raw* has the secret."""
     if source.kind == "sentry":
         expected = hmac.digest(secret, raw, sha256).hex().encode()
-        return hmac.compare_digest(expected, _bytes(headers.get("Sentry-Hook-Signature", "")))
-    return hmac.compare_digest(b"Bearer " + secret, _bytes(headers.get("Authorization", "")))
+        return same(headers.get("Sentry-Hook-Signature", ""), expected)
+    return bears(headers.get("Authorization", ""), secret)
 
 
 def alerts_of(source: Source, raw: bytes, now_ms: int) -> Sequence[Alert]:
@@ -174,7 +175,3 @@ def _since(said: datetime | None, now_ms: int) -> int:
         return now_ms
     aware = said if said.tzinfo else said.replace(tzinfo=UTC)
     return min(now_ms, max(0, int(aware.timestamp() * 1000)))
-
-
-def _bytes(header: str) -> bytes:
-    return header.encode("utf-8", "surrogateescape")

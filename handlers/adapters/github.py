@@ -12,6 +12,7 @@ from hashlib import sha256
 from pydantic import BaseModel, Field, ValidationError
 
 from handlers.changes import Change, kinds_of
+from handlers.headers import same
 from handlers.sanitise import clean
 
 MOST = 20  # commits of one push that are kept, the newest
@@ -113,7 +114,7 @@ READ: dict[str, type[_Push] | type[_Deployed]] = {"push": _Push, "deployment_sta
 def genuine(secret: bytes, raw: bytes, signature: str) -> bool:
     """Whether *signature*, the header X-Hub-Signature-256, is that of *raw* under *secret*."""
     expected = "sha256=" + hmac.digest(secret, raw, sha256).hex()
-    return hmac.compare_digest(expected.encode(), signature.encode("utf-8", "surrogateescape"))
+    return same(signature, expected.encode())
 
 
 def changes_of(kind: str, raw: bytes, now_ms: int) -> Sequence[Change]:
