@@ -71,11 +71,6 @@ def late_unasked(late_ms: int) -> str:
     return f"Too late by {about(late_ms)}, nothing was run. Send /ask in the chat to have it asked again."
 
 
-def late_held(late_ms: int, why: str) -> str:
-    """Too late, and it cannot be renewed now."""
-    return _fit(f"Too late by {about(late_ms)}, nothing was run. It cannot be asked again now: {why}")
-
-
 def late_solved(service: str, recovered_at: str, who: str = "", approved_at: str = "") -> str:
     if not who:
         return f"Nothing to do: {_who(service)} recovered by itself at {recovered_at}. Nothing was run."
@@ -163,14 +158,6 @@ def forwarded() -> str:
     )
 
 
-def wrong_code(left: int) -> str:
-    return f"No open request has that code. Nothing was run. {left} tries left; the card shows the code."
-
-
-def no_more_tries() -> str:
-    return "Too many wrong codes, nothing was run. Use the buttons of the card, or ask an admin."
-
-
 def second_tap() -> str:
     """High risk: the exact request is shown in private."""
     return "High risk: nothing runs yet. I sent you the full request in private. Tap there to approve it."
@@ -235,10 +222,6 @@ def ledger_sealed() -> str:
     return "Not run: the ledger is sealed, its tail is not ours. Nothing runs until a person has looked."
 
 
-def not_durable() -> str:
-    return "Not run: the ledger cannot promise to keep entries. An admin finds the remedy with doctor."
-
-
 def slow() -> str:
     """After 1.5 s. The verdict follows as a message."""
     return "Received, deciding. The answer follows here."
@@ -246,11 +229,6 @@ def slow() -> str:
 
 def renewed(at: str) -> str:
     return f"Asked again {at} with fresh numbers. It runs nothing; the new Approve does."
-
-
-def expired_renewed() -> str:
-    """Somebody renewed it a moment ago."""
-    return "It was asked again already. Nothing was run: the newest card has the live Approve."
 
 
 def acknowledged(until: str) -> str:
