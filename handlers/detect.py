@@ -17,6 +17,8 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
+from detectors import history
+from detectors.history import History
 from detectors.policy import Policy
 from detectors.suspects import Candidate, rank
 from detectors.suspects import Suspect as Ranked
@@ -67,6 +69,7 @@ class Seen:
     cursor: int = 0
     missed: int = 0
     opened: bool = False
+    history: History = ()
 
 
 @dataclass
@@ -106,7 +109,8 @@ class Detect:
         before = settled(kept.state) if kept.opened and _closed_in_quiet(view, service) else kept.state
         state, verdict = judge(before, what, policy, open_incident=opened)
         missed = kept.missed + 1 if isinstance(what, Missed) else 0
-        self.seen[service] = Seen(state, verdict, cursor, missed, opened)
+        past = history.remember(kept.history, state)
+        self.seen[service] = Seen(state, verdict, cursor, missed, opened, past)
         self.dirty.add(service)
         self.turned |= bool(verdict.alarms) != bool(kept.verdict and kept.verdict.alarms)
         if self._network_is_gone(verdict):
@@ -140,7 +144,11 @@ class Detect:
         for service, text in (await states.load(self.ledger.tenant)).items():
             try:
                 kept = json.loads(text)
-                self.seen[service] = Seen(ServiceState.load(kept["state"]), cursor=int(kept["cursor"]))
+                self.seen[service] = Seen(
+                    ServiceState.load(kept["state"]),
+                    cursor=int(kept["cursor"]),
+                    history=history.load(kept.get("history")),
+                )
             except (ValueError, KeyError, TypeError, ValidationError):
                 continue
 
@@ -148,9 +156,11 @@ class Detect:
         """Save what has changed since the last time."""
         changed, self.dirty, self.turned = self.dirty, set(), False
         texts = {
-            name: json.dumps({"state": self.seen[name].state.dump(), "cursor": self.seen[name].cursor})
+            name: json.dumps(
+                {"state": one.state.dump(), "cursor": one.cursor, "history": history.dump(one.history)}
+            )
             for name in changed
-            if name in self.seen
+            if (one := self.seen.get(name))
         }
         if texts:
             await states.save(self.ledger.tenant, texts)
