@@ -9,7 +9,7 @@
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from aiohttp import web
@@ -51,7 +51,7 @@ class Shelf:
         if newest is None or newest == self._newest.get(tenant):
             return
         lines: Sequence[bytes] = await self._redis("LRANGE", _key(tenant), 0, MOST_KEPT - 1)
-        self.of(tenant).known = [change for line in lines if (change := _read(line))]
+        self.of(tenant).known = _latest(change for line in lines if (change := _read(line)))
         self._newest[tenant] = newest
 
     async def put(self, tenant: str, delivery: str, changes: Sequence[Change]) -> bool:
@@ -63,6 +63,14 @@ class Shelf:
         new = await self._redis("EVAL", PUT, 2, *keys, DELIVERY_S, MOST_KEPT, *lines)
         await self.refresh(tenant)
         return bool(new)
+
+
+def _latest(newest_first: Iterable[Change]) -> list[Change]:
+    """Each change once, where it was told first, as it was told last: with its lines, if they are known."""
+    known: dict[tuple[str, str, bool, int], Change] = {}
+    for one in reversed([*newest_first]):
+        known[one.repository, one.sha, one.live, one.at_ms] = one
+    return [*reversed(known.values())]
 
 
 def _read(line: bytes) -> Change | None:

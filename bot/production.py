@@ -60,6 +60,7 @@ from bot.version import version
 from bot.witnessed import Witnessed
 from bot.work import Tools, Work, tenant_work
 from handlers.adapters.anthropic import Claude
+from handlers.adapters.commits import HttpCommits
 from handlers.adapters.health import HttpHealth
 from handlers.adapters.pushed import Pushed
 from handlers.adapters.sink import HttpSink
@@ -69,6 +70,7 @@ from handlers.calls import Vendors
 from handlers.charter import Person
 from handlers.checked import Alarm
 from handlers.detect import Detect
+from handlers.lines import Lines
 from handlers.ports import Model
 from handlers.readings import reading_of
 from ledger import events as ev
@@ -276,6 +278,7 @@ class _Program:
             offset=against_redis(self.redis, self.settings.redis_url, self.clock),
             alarm=self._alarm,
             vendors=Vendors(self.settings.github_api_base, self.settings.heroku_api_base),
+            lines=self._lines,
         )
         for room in self.house.rooms.values():
             lease = Lease(self.redis, self.clock, room.tenant, self.process)
@@ -325,6 +328,11 @@ class _Program:
     def _witnessed(self, room: Room) -> Witnessed | None:
         told, secret = self.settings.ledger_witness, sink_key(self.settings.alert_secret)
         return Witnessed(room, HttpWitness(told.url, secret), told.key) if told else None
+
+    def _lines(self, room: Room) -> Lines | None:
+        base, token = self.settings.github_api_base, self.settings.github_token
+        github = HttpCommits(base, token)
+        return Lines(room.tenant, room.rulebook, self.changes, github, self.clock) if token else None
 
     def _models(self) -> dict[str, Model]:
         council = self.settings.council

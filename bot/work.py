@@ -22,6 +22,7 @@ from handlers.diagnose import Diagnose
 from handlers.escalate import Escalate
 from handlers.execute import Executor
 from handlers.expire import Expire
+from handlers.lines import Lines
 from handlers.poll import Poller
 from handlers.ports import Health, Model, Secrets, Webhook
 from handlers.propose import Propose, Validate
@@ -52,6 +53,8 @@ class Tools:
     """Who has the checkpoints of a room cosigned, where there is a witness."""
     offset: Offset = nobody
     vendors: Vendors = REAL
+    lines: Callable[[Room], Lines | None] = lambda room: None
+    """Who asks how many lines the changes of a room's repositories have, where the process may."""
     reviewing: Callable[[Room], Reviewing | None] = lambda room: None
     """Who reminds the people of a room of a broken glass."""
     alarm: Callable[[Room], Alarm] = lambda room: silence
@@ -112,7 +115,7 @@ def tenant_work(room: Room, tools: Tools, detect: Detect, notify: Notify, lease:
         Verifier(ledger, rules, detect),
         Watching(ledger, rules, poller, tools.process, tools.offset),
         Checking(ledger, rules, room.store, tools.process, tools.alarm(room)),
-        *(one for one in (offbox, witness, tools.reviewing(room)) if one),
+        *(one for one in (offbox, witness, tools.reviewing(room), tools.lines(room)) if one),
     )
     condition = Condition(
         room,

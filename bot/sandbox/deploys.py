@@ -1,4 +1,4 @@
-"""GitHub and Heroku as far as actions need them: a workflow that is dispatched, dynos that are restarted.
+"""GitHub and Heroku as far as we ask them: a workflow is dispatched, dynos restart, a commit is told.
 
 They answer as the vendors do: 204 and 202 where it was taken, 401 for a wrong token, 404 for what is not
 there, 415 and 422 for a request of another form. What was taken is kept, the newest last.
@@ -26,6 +26,27 @@ class Dispatched:
     inputs: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A commit that GitHub knows."""
+
+    message: str
+    login: str
+    added: int
+    removed: int
+    files: tuple[str, ...]
+
+    def told(self, sha: str) -> dict[str, Any]:
+        words = {
+            "message": self.message,
+            "author": {"name": self.login.title(), "date": "2026-06-03T09:54:00Z"},
+        }
+        total = self.added + self.removed
+        stats = {"additions": self.added, "deletions": self.removed, "total": total}
+        files = [{"filename": name, "status": "modified"} for name in self.files]
+        return {"sha": sha, "commit": words, "author": {"login": self.login}, "stats": stats, "files": files}
+
+
 @dataclass
 class Deploys:
     """Both vendors, on one port, under /github and /heroku. *down* is a status that they answer instead."""
@@ -34,6 +55,7 @@ class Deploys:
     heroku_token: str
     dispatched: list[Dispatched] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
+    commits: dict[str, Committed] = field(default_factory=dict)
     down: int = 0
     bell: Bell = field(default_factory=Bell)
     _served: Served | None = None
@@ -50,6 +72,7 @@ class Deploys:
         app = web.Application()
         path = "/github/repos/{owner}/{name}/actions/workflows/{workflow}/dispatches"
         app.router.add_post(path, self._dispatch)
+        app.router.add_get("/github/repos/{owner}/{name}/commits/{sha}", self._commit)
         app.router.add_delete("/heroku/apps/{app}/dynos", self._restart)
         app.router.add_delete("/heroku/apps/{app}/dynos/{dyno}", self._restart)
         self._served = await serve(app)
@@ -59,10 +82,8 @@ class Deploys:
             await self._served.close()
 
     async def _dispatch(self, request: web.Request) -> web.Response:
-        if request.headers.get("Authorization") != f"Bearer {self.github_token}":
-            return _said(401, "Bad credentials")
-        if self.down:
-            return _said(self.down, "Server Error")
+        if no := self._refused(request):
+            return no
         there = "/".join(request.match_info[part] for part in ("owner", "name", "workflow"))
         if there != f"{REPOSITORY}/{WORKFLOW}":
             return _said(404, "Not Found")
@@ -72,6 +93,21 @@ class Deploys:
         self.dispatched.append(asked)
         self.bell.ring()
         return web.Response(status=204)
+
+    async def _commit(self, request: web.Request) -> web.Response:
+        if no := self._refused(request):
+            return no
+        sha = request.match_info["sha"]
+        known = "/".join(request.match_info[part] for part in ("owner", "name")) == REPOSITORY
+        commit = self.commits.get(sha) if known else None
+        if commit is None:
+            return _said(422 if known else 404, f"No commit found for SHA: {sha}" if known else "Not Found")
+        return web.json_response(commit.told(sha))
+
+    def _refused(self, request: web.Request) -> web.Response | None:
+        if request.headers.get("Authorization") != f"Bearer {self.github_token}":
+            return _said(401, "Bad credentials")
+        return _said(self.down, "Server Error") if self.down else None
 
     async def _restart(self, request: web.Request) -> web.Response:
         if request.headers.get("Authorization") != f"Bearer {self.heroku_token}":
