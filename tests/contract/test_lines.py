@@ -9,11 +9,14 @@ from bot.commits import Shelf
 from bot.sandbox.deploys import Committed, Deploys
 from handlers.adapters.commits import MOST_BYTES, HttpCommits
 from handlers.changes import Change
+from handlers.charter import parse
 from handlers.lines import REST_MS, SUSPECT_MS, Lines
 from handlers.ports import PortError
 from ledger.store import StoreDown
 from ledger.view import epoch_ms
 from tests.contract.test_commits import TOLD
+from tests.rooms import tenant
+from tests.valkey import a_valkey, connected
 
 pytestmark = pytest.mark.xdist_group("commits")
 SHA, OTHER = "a1b2c3d".ljust(40, "0"), "b2".ljust(40, "0")
