@@ -58,7 +58,7 @@ class Poller:
         try:
             while True:
                 self._follow_charter()
-                await self.detect.hear()
+                await self._heard()
                 await self.clock.sleep(1.0)
                 now_ms = epoch_ms(self.clock.now())
                 if self.detect.turned or now_ms - kept_ms >= KEEP_S * 1000:
@@ -71,6 +71,13 @@ class Poller:
     async def _keep(self) -> None:
         with contextlib.suppress(StoreDown):
             await self.detect.keep(self.states)
+
+    async def _heard(self) -> None:
+        """What other tools say, when it goes wrong, must not end the watch of all services."""
+        try:
+            await self.detect.hear()
+        except Exception:
+            log.exception("The alerts of other tools could not be judged.")
 
     async def look(self, charter: Charter, service: Service) -> bool:
         """Look at *service* once. Whether it answered."""

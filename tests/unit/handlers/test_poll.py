@@ -74,3 +74,23 @@ async def test_a_look_that_fails_is_followed_by_another_a_second_later(error):
     assert health.looks >= 4
     run.cancel()
     await asyncio.gather(run, return_exceptions=True)
+
+
+class Broken(dict):
+    """Alerts of other tools that cannot be read."""
+
+    def values(self):
+        raise ValueError("a mistake of ours")
+
+
+async def test_alerts_that_cannot_be_judged_do_not_end_the_watch_of_all_services(caplog):
+    health = Health()
+    acme, poller = await a_poller(health)
+    poller.detect.alerts.known = Broken()
+    run = asyncio.create_task(poller.run())
+    await passes(acme.clock, 30)
+    assert not run.done()
+    assert health.looks >= 5
+    assert "could not be judged" in caplog.text
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
