@@ -294,14 +294,12 @@ def _learn(rule: Rule, line: bytes, data: Mapping[str, object]) -> None:
 
 def audit(lines: Iterable[bytes], tenant: str = "", books: Books | None = None) -> Audit:
     """Read all of a log, and keep *books* of it. Raises Tampered at the first bad entry."""
-    found, entry = Audit(tenant), None
+    found = Audit(tenant)
     with unhurried():
         for line in lines:
             entry = found.take(line)
             if books is not None:
                 books.look_at(entry, found.hash)
-        if books is not None and entry:
-            books.close(entry)
     return found
 
 

@@ -3,17 +3,18 @@
 Nothing here trusts the rules that the entries were written under. Each exception is found once.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from hashlib import sha256
+from typing import Any
 
 from ledger import events as ev
 from ledger.balance import COLUMNS, Finding, Kind, Report, Row
 from ledger.chain import canonical, leaf_hash
 from ledger.events import ENGINEER
-from ledger.receipts import Count, Raw, Secrets, wrong
-from ledger.shapes import Line
+from ledger.receipts import Count, Secrets, wrong
+from ledger.shapes import Line, loose
 from ledger.terms import Terms
 from ledger.view import epoch_ms
 
@@ -29,6 +30,7 @@ PAGED_MS = 60_000
 class Request:
     """A Validated entry, as far as it binds an answer."""
 
+    hash: str
     options: Mapping[str, tuple[str, str]]
     """Action and digest by the option's key."""
     votes: list[tuple[str, str]] = field(default_factory=list)
@@ -58,10 +60,9 @@ class Story:
     """What is remembered of one incident."""
 
     service: str
-    proposers: set[str] = field(default_factory=set)
-    requests: dict[str, Request] = field(default_factory=dict)
-    """The newest request alone, by its hash."""
-    authorizations: dict[str, Authorization] = field(default_factory=dict)
+    proposers: tuple[str, ...] = ()
+    request: Request | None = None
+    """The newest."""
     asked: tuple[int, int] | None = None
     """Seq and time of the first request."""
     paged: bool = False
@@ -78,32 +79,24 @@ class Books:
         self._terms: dict[str, Terms | None] = {"": None}
         self._charter = ""
         self._label = "none"
-        self._links: dict[tuple[str, str], str] = {}
+        self._links: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self._stories: dict[str, Story] = {}
-        self._credits: list[Authorization] = []
+        self._credits: dict[str, Authorization] = {}
         self._strays: dict[tuple[str, str], tuple[int, int]] = {}
         self._debits: list[tuple[int, str, str]] = []
         self._counts: dict[tuple[str, str], Count] = {}
         self._found: list[tuple[int, Finding]] = []
         self._mislabelled: set[tuple[str, str]] = set()
         self._tenant = ""
-        self._last: tuple[int, str | datetime] = (0, "")
+        self._last: Line | None = None
 
-    def take(self, entry: Raw, hash: str = "") -> None:
+    def take(self, entry: Mapping[str, Any], hash: str = "") -> None:
         """Book *entry*. *hash* is its own, where it is known already."""
-        if entry["policy_version"] != self._label:
-            self._mislabel(entry)
-        book = BOOKED.get(entry["event"])
-        if book is not None:
-            book(self, entry, hash)
-        self.close(entry)
-
-    def close(self, entry: Raw) -> None:
-        """Let *entry* be the last that was looked at."""
-        self._last = entry["seq"], entry["ts"]
+        self.look_at(loose(entry), hash or hash_of(entry))
 
     def look_at(self, entry: Line, hash: str) -> None:
-        """As `take`, of an entry that was read by its form. `close` is left to who reads the last."""
+        """As `take`, of an entry that was read by its form."""
+        self._last = entry
         if entry.policy_version != self._label:
             self._mislabel(entry)
         book = BOOKED.get(entry.event)
@@ -118,7 +111,7 @@ class Books:
             return rows.setdefault((service, action), Row(service, action))
 
         found = [one for at_ms, one in self._found if from_ms <= at_ms < to_ms]
-        for one in self._credits:
+        for one in self._credits.values():
             if from_ms <= one.at_ms < to_ms:
                 found += _book(row(one.service, one.action), one, until_ms)
         for at_ms, service, column in self._debits:
@@ -131,7 +124,7 @@ class Books:
             from_ms=from_ms,
             to_ms=to_ms,
             until_ms=until_ms,
-            last_seq=self._last[0],
+            last_seq=self._last.seq if self._last else 0,
             head=head,
             balance=tuple(rows[key] for key in sorted(rows)),
             exceptions=tuple(sorted(found, key=lambda one: (one.seq, tuple(Kind).index(one.kind)))),
@@ -140,178 +133,173 @@ class Books:
     @property
     def last_ms(self) -> int:
         """When the newest entry was written."""
-        return at(self._last[1]) if self._last[1] else 0
+        return epoch_ms(self._last.ts) if self._last else 0
 
     # --- what each entry does to the books --------------------------------------------------------------
 
-    def detected(self, entry: Raw, hash: str) -> None:
+    def detected(self, entry: Line, hash: str) -> None:
         story = self._story(entry)
-        story.service = str(entry["data"]["reading"]["service"])
+        story.service = entry.data.reading.service
         self.proposed(entry, hash)
 
-    def proposed(self, entry: Raw, hash: str) -> None:
-        if entry["actor"]["kind"] == ENGINEER:
-            self._story(entry).proposers.add(entry["actor"]["id"])
+    def proposed(self, entry: Line, hash: str) -> None:
+        if entry.actor.kind == ENGINEER:
+            self._story(entry).proposers += (entry.actor.id,)
 
-    def validated(self, entry: Raw, hash: str) -> None:
+    def validated(self, entry: Line, hash: str) -> None:
         story = self._story(entry)
         options = {
-            one["key"]: (one.get("action", ""), one.get("digest", "")) for one in entry["data"]["options"]
+            one.key: (getattr(one, "action", ""), getattr(one, "digest", "")) for one in entry.data.options
         }
-        story.requests = {hash or hash_of(entry): Request(options)}
-        story.asked = story.asked or (entry["seq"], at(entry["ts"]))
+        story.request = Request(hash, options)
+        story.asked = story.asked or (entry.seq, epoch_ms(entry.ts))
 
-    def approved(self, entry: Raw, hash: str) -> None:
+    def approved(self, entry: Line, hash: str) -> None:
         if request := self._request(entry):
-            request.votes.append((entry["actor"]["id"], entry["data"]["option"]))
+            request.votes.append((entry.actor.id, entry.data.option))
 
-    def withdrawn(self, entry: Raw, hash: str) -> None:
-        vote = entry["actor"]["id"], entry["data"]["option"]
+    def withdrawn(self, entry: Line, hash: str) -> None:
+        vote = entry.actor.id, entry.data.option
         if (request := self._request(entry)) and vote in request.votes:
             request.votes.remove(vote)
 
-    def paged(self, entry: Raw, hash: str) -> None:
+    def paged(self, entry: Line, hash: str) -> None:
         self._story(entry).paged = True
 
-    def authorized(self, entry: Raw, hash: str) -> None:
-        story, data = self._story(entry), entry["data"]
+    def authorized(self, entry: Line, hash: str) -> None:
+        story, data = self._story(entry), entry.data
         made = Authorization(
-            entry["seq"],
-            at(entry["ts"]),
-            entry["incident_id"],
+            entry.seq,
+            epoch_ms(entry.ts),
+            entry.incident_id or "",
             story.service,
-            data["action"],
-            data.get("digest", ""),
+            data.action,
+            getattr(data, "digest", ""),
         )
-        story.authorizations[hash or hash_of(entry)] = made
-        self._credits.append(made)
+        self._credits[hash] = made
         self._judge(entry, made, story)
 
-    def started(self, entry: Raw, hash: str) -> None:
+    def started(self, entry: Line, hash: str) -> None:
         made = self._authorization(entry)
         if made is None:
             self._stray(entry)
             return
-        made.until_ms = entry["data"]["until_ms"]
-        if entry["data"]["attempt"] == 1:
+        made.until_ms = entry.data.until_ms
+        if entry.data.attempt == 1:
             made.floor = self._counts.get(self._app(made), Count()).highest
-        if entry["data"].get("digest", "") != made.digest:
+        if getattr(entry.data, "digest", "") != made.digest:
             self._differs(entry, made, "what was started is not what was authorized")
 
-    def ended(self, entry: Raw, hash: str) -> None:
-        made, column = self._authorization(entry), COLUMNS[entry["event"]]
+    def ended(self, entry: Line, hash: str) -> None:
+        made, column = self._authorization(entry), COLUMNS[entry.event]
         if made is None:
             self._stray(entry)
-            self._debits.append((at(entry["ts"]), self._story(entry).service, column))
+            self._debits.append((epoch_ms(entry.ts), self._story(entry).service, column))
             return
-        made.outcomes.append((entry["seq"], column))
+        made.outcomes.append((entry.seq, column))
         if column == "executed" and not made.receipt:
             self._match(entry, made)
 
-    def charter(self, entry: Raw, hash: str) -> None:
-        data = entry["data"]
-        self._charter = data["digest"]
-        self._label = data["policy_label"]
-        self._check_label(entry, data["policy_label"], data["policy_digest"])
+    def charter(self, entry: Line, hash: str) -> None:
+        data = entry.data
+        self._charter = data.digest
+        self._label = data.policy_label
+        self._check_label(entry, data.policy_label, data.policy_digest)
 
-    def policy(self, entry: Raw, hash: str) -> None:
-        self._label = entry["data"]["label"]
-        self._check_label(entry, self._label, entry["data"]["digest"])
+    def policy(self, entry: Line, hash: str) -> None:
+        self._label = entry.data.label
+        self._check_label(entry, self._label, entry.data.digest)
 
-    def linked(self, entry: Raw, hash: str) -> None:
-        data = entry["data"]
-        self._links[data["person"], data["channel"]] = data["identity"]
+    def linked(self, entry: Line, hash: str) -> None:
+        data = entry.data
+        self._links[data.person][data.channel] = data.identity
 
-    def unlinked(self, entry: Raw, hash: str) -> None:
-        self._links.pop((entry["data"]["person"], entry["data"]["channel"]), None)
+    def unlinked(self, entry: Line, hash: str) -> None:
+        self._links[entry.data.person].pop(entry.data.channel, None)
 
     # --- the controls -------------------------------------------------------------------------------------
 
-    def _judge(self, entry: Raw, made: Authorization, story: Story) -> None:
+    def _judge(self, entry: Line, made: Authorization, story: Story) -> None:
         """An authorization, as it stands: what it covers, and who made it."""
         request = self._request(entry)
-        asked = request.options.get(entry["data"]["option"]) if request else None
+        asked = request.options.get(entry.data.option) if request else None
         if asked is None:
             self._differs(entry, made, "it answers no option of the request that stood")
         elif asked != (made.action, made.digest):
             self._differs(entry, made, "what was authorized is not what was asked for")
-        voters = [*entry["data"].get("voters", ())] or [entry["actor"]["id"]]
+        voters = [*getattr(entry.data, "voters", ())] or [entry.actor.id]
         twice = self._twice(entry, voters, request)
         if twice:
             self._find(entry, Kind.TWICE, twice)
         if why := self._not_entitled(entry, made, voters, request):
             self._find(entry, Kind.NOT_ENTITLED, why)
-        if own := sorted(story.proposers & {*voters, entry["actor"]["id"]}):
+        if own := sorted({*story.proposers} & {*voters, entry.actor.id}):
             self._find(entry, Kind.OWN_PROPOSAL, f"{own[0]} declared or proposed it, and approved it")
 
     def _not_entitled(
-        self, entry: Raw, made: Authorization, voters: list[str], request: Request | None
+        self, entry: Line, made: Authorization, voters: list[str], request: Request | None
     ) -> str:
         """Why *voters* were not enough under the charter then in force, or an empty text."""
         terms = self._terms_now()
         if terms is None:
             return f"the charter then in force ({self._charter[:8] or 'none'}) is not here to judge it by"
-        voted = {who for who, option in request.votes if option == entry["data"]["option"]} if request else ()
-        if unheard := sorted({*voters} - {*voted, entry["actor"]["id"]}):
+        voted = {who for who, option in request.votes if option == entry.data.option} if request else ()
+        if unheard := sorted({*voters} - {*voted, entry.actor.id}):
             return f"{unheard[0]} is counted and did not vote"
-        if entry["actor"]["id"] not in voters:
-            return f"{entry['actor']['id']} authorized it and is not counted"
+        if entry.actor.id not in voters:
+            return f"{entry.actor.id} authorized it and is not counted"
         term = terms.actions.get((made.service, made.action))
         if term is None:
             return f"the charter then in force names no action {made.action} of {made.service}"
-        if term.totp and not entry["data"].get("stepped_up", False):
+        if term.totp and not getattr(entry.data, "stepped_up", False):
             return "it needs a one-time code, and none came with it"
-        if entry["data"].get("break_glass", False):
-            who = entry["actor"]["id"]
+        if getattr(entry.data, "break_glass", False):
+            who = entry.actor.id
             return "" if terms.breaks(term, who) else _no_glass(who, terms)
         if not terms.admits(term, voters):
             return f"it needs {term.approve or 'nobody'}, and {', '.join(voters)} is not that"
         return ""
 
-    def _twice(self, entry: Raw, voters: list[str], request: Request | None) -> str:
+    def _twice(self, entry: Line, voters: list[str], request: Request | None) -> str:
         """How one person counts as two, or an empty text: in the list, by votes, or by a shared account."""
-        option = entry["data"]["option"]
+        option = entry.data.option
         votes = [who for who, chosen in request.votes if chosen == option] if request else []
-        if not entry["data"].get("break_glass", False):  # who voted may break the glass after that
-            votes.append(entry["actor"]["id"])
+        if not getattr(entry.data, "break_glass", False):  # who voted may break the glass after that
+            votes.append(entry.actor.id)
         for names in (voters, votes):
-            if again := next((name for name in names if names.count(name) > 1), ""):
-                return f"{again} is counted twice"
-        accounts = [(who, self._accounts(who)) for who in voters]
-        for n, (who, theirs) in enumerate(accounts):
-            if other := next((name for name, shared in accounts[:n] if shared & theirs), ""):
+            if len(names) > len({*names}):
+                return f"{next(name for name in names if names.count(name) > 1)} is counted twice"
+        for n, who in enumerate(voters):
+            theirs = self._links[who].items()
+            if other := next((name for name in voters[:n] if self._links[name].items() & theirs), ""):
                 return f"{other} and {who} are linked to one account"
         return ""
 
-    def _accounts(self, who: str) -> set[tuple[str, str]]:
-        return {(channel, known) for (name, channel), known in self._links.items() if name == who}
-
-    def _match(self, entry: Raw, made: Authorization) -> None:
+    def _match(self, entry: Line, made: Authorization) -> None:
         """The third leg: what the app signed for."""
         count = self._counts.setdefault(self._app(made), Count())
         made.receipt = self._secrets.judge(entry, made.action)
-        counter = entry["data"].get("receipt_counter", 0)
+        counter = getattr(entry.data, "receipt_counter", 0)
         if why := wrong(made.receipt, counter, made.floor, count, made.service):
             self._find(entry, Kind.RECEIPT, why, made)
         else:
-            count.take(made.receipt, counter, entry["seq"])
+            count.take(made.receipt, counter, entry.seq)
 
-    def _mislabel(self, entry: Raw) -> None:
+    def _mislabel(self, entry: Line) -> None:
         """Said once for each incident and label."""
-        said = entry["incident_id"] or "", entry["policy_version"]
+        said = entry.incident_id or "", entry.policy_version
         if said not in self._mislabelled:
             self._mislabelled.add(said)
             self._find(entry, Kind.POLICY, f"it cites {said[1]}, and {self._label} was in force")
 
-    def _check_label(self, entry: Raw, label: str, digest: str) -> None:
+    def _check_label(self, entry: Line, label: str, digest: str) -> None:
         if label.rpartition("+")[2] != digest[:8]:
             self._find(entry, Kind.POLICY, f"{label} is not the name of the policy {digest[:8]}")
 
-    def _stray(self, entry: Raw) -> None:
+    def _stray(self, entry: Line) -> None:
         """Said once for each incident and reference: a start and its end are one."""
-        ref = entry["ref"] or {}
-        key = entry["incident_id"] or "", str(ref.get("hash", ""))
-        self._strays.setdefault(key, (entry["seq"], at(entry["ts"])))
+        key = entry.incident_id or "", entry.ref.hash if entry.ref else ""
+        self._strays.setdefault(key, (entry.seq, epoch_ms(entry.ts)))
 
     def _unauthorized(self, from_ms: int, to_ms: int) -> list[Finding]:
         why = "it refers to no authorization of this incident"
@@ -330,30 +318,32 @@ class Books:
             if from_ms <= story.asked[1] < to_ms and story.asked[1] + PAGED_MS <= until_ms
         ]
 
-    def _differs(self, entry: Raw, made: Authorization, why: str) -> None:
+    def _differs(self, entry: Line, made: Authorization, why: str) -> None:
         """Said once for each authorization."""
         if not made.differs:
             made.differs = True
             self._find(entry, Kind.DIGEST, why, made)
 
-    def _find(self, entry: Raw, kind: Kind, why: str, made: Authorization | None = None) -> None:
-        at_ms = made.at_ms if made else at(entry["ts"])
-        self._found.append((at_ms, Finding(kind, entry["seq"], entry["incident_id"] or "", why)))
+    def _find(self, entry: Line, kind: Kind, why: str, made: Authorization | None = None) -> None:
+        at_ms = made.at_ms if made else epoch_ms(entry.ts)
+        self._found.append((at_ms, Finding(kind, entry.seq, entry.incident_id or "", why)))
 
     # --- looking things up --------------------------------------------------------------------------------
 
-    def _story(self, entry: Raw) -> Story:
-        name = entry["incident_id"] or ""
+    def _story(self, entry: Line) -> Story:
+        name = entry.incident_id or ""
         found = self._stories.get(name)
         if found is None:
             found = self._stories[name] = Story(name.rpartition("-")[0])
         return found
 
-    def _request(self, entry: Raw) -> Request | None:
-        return self._story(entry).requests.get((entry["ref"] or {}).get("hash", ""))
+    def _request(self, entry: Line) -> Request | None:
+        request = self._story(entry).request
+        return request if request and entry.ref and request.hash == entry.ref.hash else None
 
-    def _authorization(self, entry: Raw) -> Authorization | None:
-        return self._story(entry).authorizations.get((entry["ref"] or {}).get("hash", ""))
+    def _authorization(self, entry: Line) -> Authorization | None:
+        made = self._credits.get(entry.ref.hash) if entry.ref else None
+        return made if made and made.incident == entry.incident_id else None
 
     def _terms_now(self) -> Terms | None:
         """What the charter in force says; None where its text is not here, or is not of that digest."""
@@ -370,7 +360,7 @@ class Books:
         return made.service, term.origin if term else ""
 
 
-BOOKED: Mapping[str, Callable[[Books, Raw, str], None]] = {
+BOOKED: Mapping[str, Callable[[Books, Line, str], None]] = {
     kind.__name__: book
     for kind, book in (
         (ev.Detected, Books.detected),
@@ -394,14 +384,9 @@ BOOKED: Mapping[str, Callable[[Books, Raw, str], None]] = {
 """What changes the books; all else only has to cite the right policy."""
 
 
-def hash_of(entry: Raw) -> str:
+def hash_of(entry: Mapping[str, Any]) -> str:
     """The hash of an entry, in hex, from its fields."""
     return leaf_hash(canonical(entry)).hex()
-
-
-def at(ts: str | datetime) -> int:
-    """The instant of an entry, in epoch ms: as it is written, or as it was read."""
-    return epoch_ms(datetime.fromisoformat(ts) if isinstance(ts, str) else ts)
 
 
 def _read(text: str) -> Terms | None:

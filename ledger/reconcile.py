@@ -9,6 +9,7 @@
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ledger.balance import LAST_MS
 from ledger.balance import Finding as Finding
@@ -16,11 +17,10 @@ from ledger.balance import Kind as Kind
 from ledger.balance import Report as Report
 from ledger.balance import Row as Row
 from ledger.books import Books, hash_of
-from ledger.receipts import Raw
 
 
 def reconcile(
-    entries: Iterable[Raw],
+    entries: Iterable[Mapping[str, Any]],
     texts: Mapping[str, str],
     until_ms: int = 0,
     *,

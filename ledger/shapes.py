@@ -69,6 +69,28 @@ class Line(Shape):
     v: Literal[1]
 
 
+class Loose(dict[str, Any]):
+    """JSON of any names, which are attributes too."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def loose(entry: Mapping[str, Any]) -> Line:
+    """*entry*, whatever it says: who verified it looked at its fields, and at no value."""
+    parts = {name: _loosened(entry[name]) for name in ("actor", "data", "ref")}
+    return Line(**{**entry, **parts, "ts": datetime.fromisoformat(entry["ts"])})
+
+
+def _loosened(value: Any) -> Any:
+    if isinstance(value, dict):
+        return Loose({name: _loosened(one) for name, one in value.items()})
+    return [_loosened(one) for one in value] if isinstance(value, list) else value
+
+
 class NoForm(Exception):
     """Entries with these names have no form."""
 

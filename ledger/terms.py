@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ class Quorum:
     alternatives: tuple[tuple[int, str], ...]
 
     @classmethod
+    @lru_cache(maxsize=256)
     def parse(cls, text: str) -> "Quorum":
         """Raises ValueError. An empty text is nobody."""
         if not text.strip():
