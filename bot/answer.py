@@ -9,7 +9,7 @@ from dataclasses import replace
 from hashlib import sha256
 from html import escape
 
-from bot import phrases, votes
+from bot import feedback, phrases, votes
 from bot.blocks import with_values
 from bot.ports import Answer, Button, Tap, Verb
 from bot.receipts import stamp
@@ -234,6 +234,8 @@ class Desk:
         return Answer(phrases.acknowledged(until), alert=False, ref=_ref(made))
 
     async def not_incident(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
+        if not incident.is_open:
+            return await self.opine(room, person, incident, tap)
         return await self._close(room, person, incident, tap, "not_an_incident", phrases.not_an_incident())
 
     async def resolve(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
@@ -250,20 +252,19 @@ class Desk:
             return await self._why_not(room, person, incident, tap, made)
         return Answer(phrases.escalated([p.name for p in others]), ref=_ref(made))
 
-    async def cause_right(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
-        return await self._judge(room, person, incident, tap, right=True)
-
-    async def cause_wrong(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
-        return await self._judge(room, person, incident, tap, right=False)
-
-    async def _judge(
-        self, room: Room, person: Person, incident: Incident, tap: Tap, *, right: bool
-    ) -> Answer:
-        made = await self._record(room, person, tap, votes.feedback(incident.id, right, tap.act))
-        if isinstance(made, Refusal):
-            return await self._why_not(room, person, incident, tap, made)
-        found = incident.authorization
-        return Answer(phrases.cause_noted(found[1].theory if found else "", right=right), alert=False)
+    async def opine(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
+        """What a person says of a verdict or theory: it decides nothing. A tap that closed may come again."""
+        decide = feedback.say(room.rulebook, person, incident.id, tap.verb, tap.act)
+        made = await self._record(room, person, tap, decide)
+        if not isinstance(made, Refusal):
+            if made.event == "Resolved":
+                return Answer(phrases.not_an_incident(), ref=_ref(made))
+            return Answer(feedback.noted(incident, tap.verb), alert=False, ref=_ref(made))
+        if made.kind == "said":
+            return Answer(phrases.said_already(), alert=False)
+        if text := feedback.why_not(incident, made):
+            return await self.refuse(room, made.kind, tap, text, person.id, incident.id)
+        return await self._why_not(room, person, incident, tap, made)
 
     async def _close(
         self, room: Room, person: Person, incident: Incident, tap: Tap, kind: str, text: str
@@ -485,8 +486,9 @@ VERBS: Mapping[Verb, Handle] = {
     Verb.RESOLVE: Desk.resolve,
     Verb.ASK_AGAIN: Desk.ask_again,
     Verb.ESCALATE: Desk.escalate,
-    Verb.CAUSE_RIGHT: Desk.cause_right,
-    Verb.CAUSE_WRONG: Desk.cause_wrong,
+    Verb.CAUSE_RIGHT: Desk.opine,
+    Verb.CAUSE_WRONG: Desk.opine,
+    Verb.NEW_NORMAL: Desk.opine,
     Verb.CONFIRM: Desk.confirm,
     Verb.WITHDRAW: Desk.withdraw,
     Verb.BREAK_GLASS: Desk.break_glass,

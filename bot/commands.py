@@ -15,6 +15,7 @@ from bot.answer import Desk, receipted
 from bot.channels.whatsapp_words import decides_nothing
 from bot.conversation import Conversations, Key, Step
 from bot.evidence import Evidence
+from bot.feedback import feedback
 from bot.glass import Wish, review
 from bot.order import Order, person_named
 from bot.pages import Invitations
@@ -159,7 +160,7 @@ class Commands:
         if not order.said.private:
             return Answer("Nothing was run: that belongs into our private chat. Tap there again.")
         kept = step.data
-        tap = _tap(order, Verb(kept["verb"]), kept["anchor"], kept["option"], kept["words"])
+        tap = order.tap(Verb(kept["verb"]), kept["anchor"], kept["option"], kept["words"])
         tap = replace(tap, code=kept.get("digits", "").replace(" ", ""), confirmed=True)
         return await self._go_on(order.room, tap, await self._desk.tapped(order.room.tenant, tap))
 
@@ -178,7 +179,7 @@ class Commands:
         asked = any(incident.request for incident in order.room.ledger.view.open())
         if not asked or not decides_nothing(order.words):
             return Answer("Send status, audit or help.")
-        return await self._desk.tapped(order.room.tenant, _tap(order, Verb.AUDIT, ""))
+        return await self._desk.tapped(order.room.tenant, order.tap(Verb.AUDIT, ""))
 
     async def _ask_why(self, room: Room, tap: Tap, answer: Answer) -> Answer:
         """After Deny, the next words of that person are the reason."""
@@ -217,7 +218,7 @@ class Commands:
         wish = Wish(order)
         if not wish.option:
             return Answer(wish.unknown)
-        tap = _tap(order, Verb.BREAK_GLASS, wish.anchor, wish.option, wish.why)
+        tap = order.tap(Verb.BREAK_GLASS, wish.anchor, wish.option, wish.why)
         return await self._go_on(order.room, tap, await self._desk.tapped(order.room.tenant, tap))
 
     async def review(self, order: Order) -> Answer:
@@ -300,6 +301,9 @@ class Commands:
     async def resolve(self, order: Order) -> Answer:
         return await self._about(order, Verb.RESOLVE)
 
+    async def feedback(self, order: Order) -> Answer:
+        return await feedback(order, self._desk.tapped)
+
     async def outcome(self, order: Order) -> Answer:
         """`/outcome checkout-3 ran|did_not_run words`: what a person found out."""
         found = order.room.ledger.view.incidents.get(order.first)
@@ -341,7 +345,7 @@ class Commands:
     async def resume(self, order: Order) -> Answer:
         """Who may approve nothing does not open the way for what others approve either."""
         if not votes.in_charge(order.room.people, order.person):
-            tap, why = _tap(order, Verb.RESOLVE, ""), "Only an approver or an admin ends a pause."
+            tap, why = order.tap(Verb.RESOLVE, ""), "Only an approver or an admin ends a pause."
             return await self._desk.refuse(order.room, "not_entitled", tap, why, order.person.id)
 
         def decide(view: View, now: datetime) -> Event | Refusal:
@@ -372,17 +376,17 @@ class Commands:
         by = f"{said.channel}:{said.vendor_id}"
         grant = await self._codes.redeem(room.tenant, by, order.first, mine)
         if grant is None:
-            tap = _tap(order, verb, "")
+            tap = order.tap(verb, "")
             text = "No open request has that code for you. Nothing was run. The newest card shows the code."
             return await self._desk.refuse(room, "wrong_code", tap, text, order.person.id)
-        return await self._desk.tapped(room.tenant, _tap(order, verb, grant.anchor, grant.option, order.rest))
+        return await self._desk.tapped(room.tenant, order.tap(verb, grant.anchor, grant.option, order.rest))
 
     async def _about(self, order: Order, verb: Verb) -> Answer:
         found = self._pick(order)
         if found is None:
             return Answer("Which incident? /incidents lists them; with one open its name is not needed.")
         words = order.rest if order.first == found.id else order.words
-        tap = _tap(order, verb, found.facts[0].hash, words=words)
+        tap = order.tap(verb, found.facts[0].hash, words=words)
         return await self._desk.tapped(order.room.tenant, tap)
 
     def _pick(self, order: Order) -> Incident | None:
@@ -418,6 +422,7 @@ COMMANDS: Mapping[str, Command] = {
     "ask": Command("ask again, with fresh numbers", Commands.ask),
     "ack": Command("I am on it: no more calls for ten minutes", Commands.ack),
     "resolve": Command("close an incident", Commands.resolve),
+    "feedback": Command("say what it was: /feedback checkout-3 not", Commands.feedback),
     "outcome": Command("report what happened: /outcome checkout-3 ran", Commands.outcome),
     "run": Command("propose an action: /run checkout restart_workers", Commands.run),
     "declare": Command("open an incident: /declare checkout what you see", Commands.declare),
@@ -460,21 +465,6 @@ def _parse(said: Said) -> tuple[str, str]:
     if said.channel == "whatsapp" and bare in COMMANDS and bare not in DECIDING:
         return bare, words.strip()
     return "", said.text.strip()
-
-
-def _tap(order: Order, verb: Verb, anchor: str, option: str = "", words: str = "") -> Tap:
-    said = order.said
-    return Tap(
-        said.channel,
-        said.vendor_id,
-        said.chat,
-        verb,
-        anchor,
-        said.act,
-        option,
-        words=words,
-        private=said.private,
-    )
 
 
 def _chat_recipient(room: Room, chat: str) -> str:

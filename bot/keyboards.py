@@ -4,6 +4,7 @@
 that began the stage for Ask again, Detected or Reopened for an acknowledgement, Verified for the cause.
 """
 
+from bot.feedback import is_learned
 from bot.ports import Button, Verb
 from bot.rings import entered
 from bot.scene import Scene
@@ -22,6 +23,10 @@ def on_it(scene: Scene) -> Button:
 
 def not_an_incident(scene: Scene) -> Button:
     return Button(Verb.NOT_INCIDENT, "🙅 Not an incident", _opening(scene))
+
+
+def new_normal(scene: Scene) -> Button:
+    return Button(Verb.NEW_NORMAL, "📏 New normal", _opening(scene))
 
 
 def wake_the_next(scene: Scene) -> Button:
@@ -61,7 +66,7 @@ def _trust(scene: Scene, option: ev.Option, anchor: str) -> Button:
 
 
 def ask(scene: Scene) -> Rows:
-    return ((ask_again(scene), on_it(scene)), (not_an_incident(scene),))
+    return ((ask_again(scene), on_it(scene)), _verdict(scene))
 
 
 def failed(scene: Scene) -> Rows:
@@ -72,11 +77,19 @@ def solved(scene: Scene) -> Rows:
     verified = scene.incident.last(ev.Verified)
     found = scene.incident.authorization
     if verified is None or found is None:
-        return ((audit(scene),),)
+        return tuple(row for row in ((audit(scene),), _verdict(scene)) if row)
     theory = found[1].theory
     asked = f"Was {theory} the cause? Yes" if theory in {"A", "B"} else "Was that the cause? Yes"
     yes = Button(Verb.CAUSE_RIGHT, asked, verified.hash)
     return ((audit(scene), yes, Button(Verb.CAUSE_WRONG, "No", verified.hash)),)
+
+
+def _verdict(scene: Scene) -> Row:
+    """What can be said of policy's verdict: that it was none, and that what it saw is usual from now on."""
+    incident = scene.incident
+    said = {event.kind for _, event in incident.every(ev.Resolved)}
+    wrong = (not_an_incident(scene),) if "not_an_incident" not in said else ()
+    return (*wrong, new_normal(scene)) if is_learned(incident) else wrong
 
 
 def _opening(scene: Scene) -> str:

@@ -29,11 +29,26 @@ def recovered(scene: Scene) -> Draft:
     return Draft(
         [
             [must(scene.first("✅", what, NOTHING_MORE)), *did],
-            [may(3, scene.figures(scene.reading, after)), may(3, _lasted(scene, fact)), *_after(scene, fact)],
+            [
+                may(3, scene.figures(scene.reading, after)),
+                *_normal(scene),
+                may(3, _lasted(scene, fact)),
+                *_after(scene, fact),
+            ],
             blocks.small(scene, fact, with_approval(scene) if ran else earlier(scene)),
         ],
         keyboards.solved(scene),
     )
+
+
+def _normal(scene: Scene) -> list[Line]:
+    """Who said while it was open that this is usual from now on: then it is not better, but normal."""
+    began = opening(scene.incident).seq
+    said = [f for f, e in scene.incident.every(ev.Feedback) if e.kind == "new_normal" and f.seq > began]
+    return [
+        may(4, f"{scene.subject(one.actor.id)} called it the new normal at {scene.hm(one.at_ms)}.")
+        for one in said[-1:]
+    ]
 
 
 def resolved(scene: Scene) -> Draft:

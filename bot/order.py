@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from bot.ports import Said
+from bot.ports import Said, Tap, Verb
 from bot.room import Room
 from handlers.charter import Person
 
@@ -30,6 +30,21 @@ class Order:
 
     def with_words(self, words: str) -> "Order":
         return replace(self, words=words)
+
+    def tap(self, verb: Verb, anchor: str, option: str = "", words: str = "") -> Tap:
+        """The tap that means the same."""
+        said = self.said
+        return Tap(
+            said.channel,
+            said.vendor_id,
+            said.chat,
+            verb,
+            anchor,
+            said.act,
+            option,
+            words=words,
+            private=said.private,
+        )
 
 
 def person_named(room: Room, words: str) -> Person | None:

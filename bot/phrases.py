@@ -240,7 +240,32 @@ def already_acknowledged(who: str, at: str) -> str:
 
 
 def not_an_incident() -> str:
-    return "Closed as not an incident. Nothing was run. It opens again if it gets worse."
+    return "Closed as not an incident, and so counted in /policy. Nothing was run. It opens again if worse."
+
+
+def noted_not_an_incident() -> str:
+    """Said of one that is over."""
+    return "Noted: not an incident. It counts in /policy and changes nothing else."
+
+
+def new_normal(*, is_open: bool) -> str:
+    learned = "Noted: this is the new normal. What is usual is learned anew from now."
+    return f"{learned} Once a minute was quiet it closes by itself." if is_open else learned
+
+
+def said_already() -> str:
+    return "You said that already. It is on record once, and counted once."
+
+
+def older(service: str, newest: str) -> str:
+    """A new normal is said of the newest incident of a service."""
+    return _fit(f"{_who(service)} has a newer incident: say it of that one. /feedback {newest} normal")
+
+
+def not_learned(signal: str) -> str:
+    """Nothing is learned there that could be learned anew."""
+    what = "Only what is usual in latency, traffic and hangs is learned"
+    return _fit(f"{what}, not {signal or 'this'}. Its thresholds are the charter's [policy]: /policy.")
 
 
 def in_flight(who: str) -> str:

@@ -27,6 +27,7 @@ class Verb(StrEnum):
     CONFIRM = "cf"
     WITHDRAW = "wd"
     BREAK_GLASS = "bg"
+    NEW_NORMAL = "nn"
 
 
 class Ring(StrEnum):

@@ -286,9 +286,8 @@ def resolve(book: Rulebook, person: Person, incident: str, kind: str, act: Act, 
         standing, charter = view.incidents[incident], book.charter(view)
         if not standing.is_open:
             return Refusal("closed")
-        service = charter.service(standing.service) if charter else None
-        if service and service.actions and not _has_a_say(service, person):
-            return Refusal("not_entitled", service.actions[0].approve)
+        if refused := may_not_close(charter, standing, person):
+            return refused
         reason = "Closed as not an incident" if kind == "not_an_incident" else "Closed by a person"
         return ev.Resolved(
             incident_id=incident, decision=kind, reason=reason, kind=kind, words=words, act=act
@@ -297,23 +296,11 @@ def resolve(book: Rulebook, person: Person, incident: str, kind: str, act: Act, 
     return decide
 
 
-def feedback(incident: str, right: bool, act: Act) -> Decide:
-    """Whether the theory that was trusted was the cause."""
-
-    def decide(view: View, now: datetime) -> Event | Refusal:
-        found = view.incidents[incident].authorization
-        theory = found[1].theory if found else ""
-        kind = "cause_right" if right else "cause_wrong"
-        return ev.Feedback(
-            incident_id=incident,
-            decision=kind,
-            reason=f"Theory {theory or '-'}",
-            kind=kind,
-            theory=theory,
-            act=act,
-        )
-
-    return decide
+def may_not_close(charter: Charter | None, standing: Incident, person: Person) -> Refusal | None:
+    service = charter.service(standing.service) if charter else None
+    if service and service.actions and not _has_a_say(service, person):
+        return Refusal("not_entitled", service.actions[0].approve)
+    return None
 
 
 def escalate(incident: str, to: tuple[str, ...], act: Act) -> Decide:

@@ -126,7 +126,8 @@ _JOINER = "\\g<0>\u2060"
 _ADDRESS = re.compile(r"(?:\b[a-z][a-z0-9+.-]*://|\bwww\.)\S+", re.I)
 _COMMANDS = (
     "start help status incidents incident audit approve deny withdraw ask resolve outcome ack snooze "
-    "escalate declare run dlq oncall council policy simulate reconcile maintenance pause resume link whoami"
+    "escalate declare run dlq oncall council policy simulate reconcile maintenance pause resume link whoami "
+    "feedback"
 )
 _TAPPABLE = re.compile(rf"(?<![\w/])/(?=(?:{'|'.join(_COMMANDS.split())})\b)|@(?=\w)", re.I)
 _TAG = re.compile(r"</?(?:b|i|code)>")

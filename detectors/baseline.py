@@ -13,13 +13,15 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import NamedTuple
 
-from detectors.policy import Policy, Slow
+from detectors.policy import Policy, Signal, Slow
 from sdk import histogram
 
 NS_PER_MS = 1_000_000
 MINUTE_MS = 60_000
 HOUR = 60  # minutes
 REMEMBERED = 6 * HOUR
+LEARNED: frozenset[Signal] = frozenset({"latency", "hangs", "traffic"})
+"""The signals that are judged by what is usual here, so that a "new normal" says something of them."""
 
 
 class Minute(NamedTuple):

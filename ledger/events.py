@@ -226,7 +226,8 @@ class Noted(Event):
 
 
 class Feedback(Event):
-    """What a person says of a verdict or a theory: `kind` is cause_right, cause_wrong or new_normal."""
+    """What a person says of a verdict or a theory: `kind` is cause_right, cause_wrong, not_incident (of an
+    incident that is over; one that is open is closed by it, see Resolved) or new_normal."""
 
     kind: str
     theory: str = ""

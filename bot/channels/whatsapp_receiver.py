@@ -24,7 +24,7 @@ from bot.channels.whatsapp import how_to_answer
 from bot.channels.whatsapp_book import FAILED, Book, Sent
 from bot.channels.whatsapp_contents import Offer
 from bot.channels.whatsapp_door import MESSAGES, read
-from bot.channels.whatsapp_words import Wish, code, decides_nothing, wish
+from bot.channels.whatsapp_words import Wish, code, decides_nothing, opinion, wish
 from bot.ingress import Arrived, Inbox
 from bot.outbox import Outbox
 from bot.ports import Address, Answer, Channel, Desk, Said, SendError, Tap, Verb
@@ -197,6 +197,8 @@ class WhatsAppReceiver:
     async def _words(self, tenant: str, heard: Heard) -> Answer | None:
         if answer := await self._stop_or_start(heard):
             return answer
+        if heard.to and (said := opinion(heard.text, heard.to.incident)):
+            return await self._desk.said(heard.to.tenant, replace(self._said(heard), text=said))
         asked = wish(heard.text) if heard.to and heard.to.offers else None
         if heard.to and asked:
             return await self._wished(heard, heard.to, asked)

@@ -15,8 +15,10 @@ _DENY = re.compile(r"(?:no|deny|neither)\b[\s,:;.–-]*(.*)", re.I | re.S)
 _CODE = re.compile(r"(?<!\d)\d{4,8}(?!\d)")
 _ACTS: dict[str, Verb] = {
     "i am on it": Verb.ACK, "im on it": Verb.ACK, "on it": Verb.ACK, "ack": Verb.ACK,
-    "ask again": Verb.ASK_AGAIN, "not an incident": Verb.NOT_INCIDENT,
+    "ask again": Verb.ASK_AGAIN,
 }  # fmt: skip
+OPINIONS: dict[str, str] = {"not an incident": "not", "new normal": "normal"}
+"""What is said of the incident that a message is about, in the words of /feedback."""
 _YES = frozenset(
     {
         "yes", "y", "yep", "yeah", "ok", "okay", "k", "sure", "go", "ahead", "do", "it", "confirm",
@@ -49,6 +51,12 @@ def wish(text: str) -> Wish | None:
     if denies and not code(denies[1][:9]):
         return Wish(Verb.DENY, words=denies[1].strip())
     return None
+
+
+def opinion(text: str, incident: str) -> str:
+    """The command that says of *incident* what *text* does; empty where it says nothing of it."""
+    word = OPINIONS.get(_bare(text))
+    return f"/feedback {incident} {word}" if word and incident else ""
 
 
 def decides_nothing(text: str) -> bool:

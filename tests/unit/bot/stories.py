@@ -376,6 +376,15 @@ MOMENTS["stood down by a deploy"] = _with(
     _authorized(), ev.StoodDown, POLICY, 1, ev.Authorized,
     why="deploy", reason="deploy changed to 77aa01b after you were asked. Look again, then tap",
 )  # fmt: skip
+SLOW = SICK.model_copy(
+    update={"rule": "lat_crit", "signal": "latency", "headline": "62 % of requests are slow"}
+)
+MOMENTS["recovered, slow"] = Story().detected(SLOW).agreed().asked().say(POLICY, ev.Recovered(after=WELL), 80)
+MOMENTS["recovered, a new normal"] = (
+    Story().detected(SLOW).agreed().asked().say(TENDAI, ev.Feedback(kind="new_normal"), 20)
+    .say(POLICY, ev.Recovered(after=WELL), 80)
+)  # fmt: skip
+MOMENTS["expired, slow"] = Story().detected(SLOW).agreed().asked().expired()
 MOMENTS["denied"] = _with(told().agreed().asked(), ev.Denied, TENDAI, 60, ev.Validated)
 MOMENTS["denied, theory B"] = _with(
     told().disagreed().asked(RESTART_A, LOOK_B, verdict="DISSENT"),

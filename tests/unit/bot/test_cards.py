@@ -326,8 +326,11 @@ def test_an_expiry_shows_how_it_is_now():
         ("authorized", []),
         ("executed", []),
         ("verified", [["📄 Audit", "Was A the cause? Yes", "No"]]),
-        ("recovered", [["📄 Audit"]]),
-        ("closed", [["📄 Audit"]]),
+        ("recovered", [["📄 Audit"], ["🙅 Not an incident"]]),
+        ("recovered, slow", [["📄 Audit"], ["🙅 Not an incident", "📏 New normal"]]),
+        ("expired, slow", [["🔁 Ask again", "👀 I am on it"], ["🙅 Not an incident", "📏 New normal"]]),
+        ("closed", [["📄 Audit"], ["🙅 Not an incident"]]),
+        ("not an incident", [["📄 Audit"]]),
     ],
 )
 def test_the_buttons_of_a_moment(name: str, rows: list[list[str]]):

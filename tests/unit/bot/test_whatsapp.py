@@ -27,7 +27,7 @@ from bot.channels.whatsapp_contents import (
 from bot.channels.whatsapp_door import read
 from bot.channels.whatsapp_receiver import page_failed, why
 from bot.channels.whatsapp_templates import variable
-from bot.channels.whatsapp_words import Wish, code, decides_nothing, wish
+from bot.channels.whatsapp_words import Wish, code, decides_nothing, opinion, wish
 from bot.letters import TEMPLATES
 from bot.ports import Button, Verb
 from bot.sandbox.content import Content, read_content
@@ -82,6 +82,13 @@ def test_words_of_ours_ask_for_what_the_button_asks(text, meant):
 )  # fmt: skip
 def test_other_words_ask_for_nothing(text):
     assert wish(text) is None
+
+
+def test_an_opinion_is_said_of_the_incident_that_the_message_is_about():
+    assert opinion("Not an incident!", "checkout-3") == "/feedback checkout-3 not"
+    assert opinion("new normal", "checkout-3") == "/feedback checkout-3 normal"
+    assert opinion("not an incident", "") == ""
+    assert opinion("is this not an incident?", "checkout-3") == ""
 
 
 @pytest.mark.parametrize(
