@@ -7,23 +7,24 @@ What was refused is on record once per person, kind and minute.
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from hashlib import sha256
-from html import escape
 
 from bot import feedback, phrases, votes
-from bot.blocks import with_values
 from bot.ports import Answer, Button, Tap, Verb
+from bot.reasons import LEDGER_SAYS, explain, late_ms, name_of, need
 from bot.receipts import stamp
+from bot.refusals import Refusals
 from bot.room import Room
+from bot.second_look import chosen_of, is_wanted, second_look
 from bot.seen import CardOf, unknown
 from bot.stepup import LOCKED, StepUp
-from bot.words import cap, foreign, hm, hms, plain, units
+from bot.words import cap, hm, hms, plain, units
 from handlers.charter import Person, Quorum
 from handlers.rota import following
 from ledger import events as ev
 from ledger.chain import Entry
 from ledger.events import Act, Actor
 from ledger.ledger import Decide, Refusal
-from ledger.machine import CLOSED, Incident, Stage
+from ledger.machine import Incident, Stage
 from ledger.view import epoch_ms
 
 S = Stage
@@ -31,15 +32,7 @@ Handle = Callable[["Desk", Room, Person, Incident, Tap], Awaitable[Answer]]
 Post = Callable[[Room, Person, Answer], Awaitable[bool]]
 Audit = Callable[[Room, Person, Incident, Act], Awaitable[Answer]]
 
-LEDGER_SAYS: Mapping[str, Callable[[], str]] = {
-    "ledger_away": phrases.ledger_away,
-    "sealed": phrases.ledger_sealed,
-    "busy": phrases.slow,
-}
-"""Refusals that have nothing to do with the person."""
 LEAST_REASON = 10
-RULES = frozenset({"charter", "policy"})
-"""What a request is made under, and dies with."""
 
 
 class Desk:
@@ -62,8 +55,7 @@ class Desk:
         self._audit = audit
         self._card = card
         self.step_up = step_up
-        self._actor = Actor.orchestrator(process)
-        self._refused: dict[tuple[str, str, str, int], int] = {}
+        self._refusals = Refusals(process)
 
     async def tapped(self, tenant: str, tap: Tap) -> Answer:
         room = self._rooms[tenant]
@@ -89,8 +81,8 @@ class Desk:
             return LEDGER_SAYS[made.kind]()
         standing = room.ledger.view.incidents[incident.id]
         if made.kind == "late" or standing.stage is S.EXPIRED:
-            return phrases.late_unasked(self._late_ms(room, incident.id, tap.anchor))
-        return self._explain(room, person, standing, tap, made)
+            return phrases.late_unasked(late_ms(room, incident.id, tap.anchor))
+        return explain(room, person, standing, tap, made)
 
     @staticmethod
     def _vote(room: Room, person: Person, incident: Incident, tap: Tap) -> Decide:
@@ -103,14 +95,7 @@ class Desk:
         self, room: Room, kind: str, tap: Tap, text: str, person: str = "", incident: str = ""
     ) -> Answer:
         """Say *text*, and put the refusal on record: the first of its person, kind and minute."""
-        minute = room.now_ms() // 60_000
-        key = (room.tenant, person or f"{tap.channel}:{tap.vendor_id}", kind, minute)
-        self._refused = {k: n for k, n in self._refused.items() if k[3] == minute}
-        self._refused[key] = self._refused.get(key, 0) + 1
-        if self._refused[key] == 1:
-            made = await room.ledger.record(self._actor, votes.refuse(kind, person, incident, tap.act))
-            if isinstance(made, Refusal) and made.kind == "ledger_away":
-                self._refused.pop(key, None)
+        await self._refusals.note(room, kind, tap, person, incident)
         return Answer(text)
 
     async def turned_away(self, kind: str, act: Act, tenant: str = "", person: str = "") -> None:
@@ -124,7 +109,7 @@ class Desk:
             await self.refuse(room, kind, tap, "", person)
 
     async def approve(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
-        if self._wants_second_tap(incident, tap):
+        if is_wanted(incident, tap):
             return await self._ask_in_private(room, person, incident, tap)
         stepped_up = await self._steps_up(room, person, incident, tap)
         if isinstance(stepped_up, Answer):
@@ -150,7 +135,7 @@ class Desk:
 
         A vote that would not count anyway costs no code.
         """
-        chosen = self._chosen(incident, tap.option)
+        chosen = chosen_of(incident, tap.option)
         action = room.people.action(incident.service, chosen.action) if chosen else None
         vote = self._vote(room, person, incident, tap)
         if not action or not action.totp or isinstance(vote(room.ledger.view, room.clock.now()), Refusal):
@@ -170,7 +155,7 @@ class Desk:
         """One person alone, where more are needed: in private, with a reason, and looked at twice."""
         if not tap.private or len(tap.words.strip()) < LEAST_REASON:
             return Answer(phrases.GLASS["no_reason" if tap.private else "group"])
-        look = self._second_look(room, incident, tap.option)
+        look = second_look(room, incident, tap.option)
         if not tap.confirmed:
             would = self._vote(room, person, incident, tap)(room.ledger.view, room.clock.now())
             if isinstance(would, Refusal):
@@ -220,7 +205,7 @@ class Desk:
             return Answer(phrases.stood_down("withdrawn"), ref=_ref(made))
         standing, option = room.ledger.view.incidents[incident.id], str(made.data["option"])
         have = len(standing.votes().get(option, ()))
-        return Answer(phrases.withdrawn(have, self._need(standing, option)), alert=False, ref=_ref(made))
+        return Answer(phrases.withdrawn(have, need(standing, option)), alert=False, ref=_ref(made))
 
     async def acknowledge(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
         before = incident.acknowledged
@@ -229,7 +214,7 @@ class Desk:
             return await self._why_not(room, person, incident, tap, made)
         if before and before.actor.id != person.id:
             at = hm(before.at_ms, str(room.zone(person)))
-            return Answer(phrases.already_acknowledged(self._name(room, before.actor.id), at), alert=False)
+            return Answer(phrases.already_acknowledged(name_of(room, before.actor.id), at), alert=False)
         until = hm(epoch_ms(made.at) + votes.ACK_MS, str(room.zone(person)))
         return Answer(phrases.acknowledged(until), alert=False, ref=_ref(made))
 
@@ -283,7 +268,7 @@ class Desk:
     def _voted(self, room: Room, person: Person, incident: str, option: str, made: Entry) -> Answer:
         standing = room.ledger.view.incidents[incident]
         at = self._clock(room, person, made)
-        chosen = self._chosen(standing, option) or ev.Option(key=option)
+        chosen = chosen_of(standing, option) or ev.Option(key=option)
         if made.event == "Authorized":
             return Answer(phrases.won(chosen.title, at, made.seq), alert=False, ref=_ref(made))
         if made.event == "AskedAgain":
@@ -305,13 +290,13 @@ class Desk:
         expired = standing.stage is S.EXPIRED and tap.verb is Verb.APPROVE
         if refusal.kind == "not_open" and expired:
             return await self._renew(room, person, incident, tap)
-        text = self._explain(room, person, standing, tap, refusal)
+        text = explain(room, person, standing, tap, refusal)
         return await self.refuse(room, refusal.kind, tap, text, person.id, incident.id)
 
     async def _renew(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
         """An entitled tap on an expired request of an open incident asks again; it approves nothing."""
         await room.ledger.record(Actor.policy(), votes.expire(incident.id))
-        late_ms = self._late_ms(room, incident.id, tap.anchor)
+        late = late_ms(room, incident.id, tap.anchor)
         if tap.verb is not Verb.APPROVE:
             text = phrases.nothing_asked(incident.service)
             return await self.refuse(room, "late", tap, text, person.id, incident.id)
@@ -320,103 +305,14 @@ class Desk:
         )
         if isinstance(made, Refusal):
             standing = room.ledger.view.incidents[incident.id]
-            text = self._explain(room, person, standing, tap, made)
+            text = explain(room, person, standing, tap, made)
             return await self.refuse(room, made.kind, tap, text, person.id, incident.id)
-        return Answer(phrases.late_open(late_ms), ref=_ref(made))
-
-    def _late_ms(self, room: Room, incident: str, anchor: str) -> int:
-        asked = room.ledger.view.incidents[incident].every(ev.Validated)
-        deadline = next((v.deadline_ms for f, v in asked if f.hash.startswith(anchor)), room.now_ms())
-        return max(0, room.now_ms() - deadline)
-
-    def _explain(self, room: Room, person: Person, standing: Incident, tap: Tap, refusal: Refusal) -> str:
-        """Why nothing happened, by the refusal and then by where the incident stands."""
-        match refusal.kind:
-            case "not_entitled":
-                approve = refusal.why or self._approvers_text(standing)
-                able = [p.name for p in room.people.approvers(Quorum.parse(approve))] if approve else []
-                return phrases.not_entitled(approve, able)
-            case "own_proposal":
-                return phrases.own_proposal()
-            case "again":
-                have = len(standing.votes().get(tap.option, ()))
-                return phrases.again_same("just now", have, self._need(standing, tap.option))
-            case kind if kind in RULES:
-                return phrases.rules_changed(kind)
-            case "no_vote":
-                return phrases.no_vote(standing.service)
-            case "used":
-                return phrases.used_link()
-            case kind if kind in phrases.GLASS:
-                return phrases.GLASS[kind]
-            case "totp":
-                return phrases.code_wanted()
-            case "illegal" if standing.stage in {S.AUTHORIZED, S.EXECUTING}:
-                return phrases.in_flight(self._decider(room, standing)[0])
-            case _:
-                return self._explain_stage(room, person, standing, tap)
-
-    def _explain_stage(self, room: Room, person: Person, standing: Incident, tap: Tap) -> str:
-        zone = str(room.zone(person))
-        who, at_ms, option = self._decider(room, standing)
-        at = hms(at_ms, zone) if at_ms else ""
-        match standing.stage:
-            case stage if stage in CLOSED:
-                return self._explain_closed(room, standing, zone)
-            case S.AUTHORIZED | S.EXECUTING | S.EXECUTED if tap.verb is Verb.DENY:
-                return phrases.deny_after_approve(who, at)
-            case S.AUTHORIZED | S.EXECUTING | S.EXECUTED if tap.option not in {option, ""}:
-                return phrases.second_other(who, at, option, tap.option)
-            case S.AUTHORIZED | S.EXECUTING | S.EXECUTED:
-                return phrases.second_same(who, at)
-            case S.STOOD_DOWN:
-                stood = standing.latest(ev.StoodDown)
-                return phrases.stood_down(stood.why if stood else "", stood.reason if stood else "")
-            case S.DENIED:
-                denied = standing.last(ev.Denied)
-                by = self._name(room, denied.actor.id) if denied else ""
-                return phrases.already_denied(by, hms(denied.at_ms, zone) if denied else "")
-            case S.VALIDATED:
-                return phrases.superseded(standing.service)
-            case _:
-                return phrases.nothing_asked(standing.service)
-
-    def _explain_closed(self, room: Room, standing: Incident, zone: str) -> str:
-        who, at_ms, _ = self._decider(room, standing)
-        closed = hm(standing.entered_ms, zone)
-        resolved = standing.last(ev.Resolved)
-        if resolved and standing.stage is S.RESOLVED and resolved.at_ms == standing.entered_ms:
-            return phrases.closed(standing.service, closed, self._name(room, resolved.actor.id))
-        return phrases.late_solved(standing.service, closed, who, hm(at_ms, zone) if at_ms else "")
-
-    def _decider(self, room: Room, standing: Incident) -> tuple[str, int, str]:
-        """Who authorized, when, and which option; empty where nobody did."""
-        found = standing.authorization
-        return (
-            (self._name(room, found[0].actor.id), found[0].at_ms, found[1].option) if found else ("", 0, "")
-        )
-
-    def _need(self, standing: Incident, option: str) -> int:
-        chosen = self._chosen(standing, option)
-        return Quorum.parse(chosen.approve).needs() if chosen else 1
-
-    def _approvers_text(self, standing: Incident) -> str:
-        validated = standing.latest(ev.Validated)
-        return next((o.approve for o in validated.options if o.approve), "") if validated else ""
-
-    def _wants_second_tap(self, incident: Incident, tap: Tap) -> bool:
-        chosen = self._chosen(incident, tap.option) if incident.request else None
-        return chosen is not None and chosen.risk == "high" and not tap.confirmed
-
-    @staticmethod
-    def _chosen(incident: Incident, option: str) -> ev.Option | None:
-        validated = incident.latest(ev.Validated)
-        return next((o for o in validated.options if o.key == option), None) if validated else None
+        return Answer(phrases.late_open(late), ref=_ref(made))
 
     async def _ask_in_private(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
         """High risk: show the exact request in private, where a second tap approves it."""
-        request, chosen = incident.request, self._chosen(incident, tap.option)
-        html = self._second_look(room, incident, tap.option)
+        request, chosen = incident.request, chosen_of(incident, tap.option)
+        html = second_look(room, incident, tap.option)
         if not request or not chosen or not html:
             return await self._why_not(room, person, incident, tap, Refusal("not_open"))
         button = Button(Verb.CONFIRM, f"✅ Approve: {chosen.title}"[:60], request.hash, tap.option, "danger")
@@ -424,35 +320,13 @@ class Desk:
         return Answer(phrases.second_tap() if sent else phrases.open_the_bot())
 
     async def confirm(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
-        html = self._second_look(room, incident, tap.option)
+        html = second_look(room, incident, tap.option)
         card = sha256(html.encode()).hexdigest() if html and tap.private else ""
         sure = replace(tap, verb=Verb.APPROVE, confirmed=tap.private, card=card)
         return await self.approve(room, person, incident, sure)
 
-    def _second_look(self, room: Room, incident: Incident, option: str) -> str:
-        """The exact request: the same text for the same request, so it is known what a second tap was made
-        on. Empty where nothing is asked."""
-        request, service = incident.request, room.people.service(incident.service)
-        chosen = self._chosen(incident, option)
-        action = service.action(chosen.action) if service and chosen else None
-        if not request or not chosen or not action:
-            return ""
-        return (
-            f"<b>Second tap: {foreign(chosen.title, 60)} on {incident.service}</b>\n"
-            f"Runs once: <code>{escape(cap(action.exactly, 260), quote=False)}</code>{with_values(chosen)}\n"
-            f"{chosen.risk.capitalize()} risk. {foreign(action.impact, 120)}\n"
-            f"Touches: {foreign(chosen.blast_radius or 'not said', 120)}\n"
-            f"Undo: {foreign(action.undo or 'none', 120)}\n"
-            f"<b>Nothing runs without this tap.</b>\n<i>{incident.id} · #{request.seq}</i>"
-        )
-
     async def audit(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
         return await self._audit(room, person, incident, tap.act)
-
-    @staticmethod
-    def _name(room: Room, person: str) -> str:
-        found = room.people.person(person)
-        return found.name if found else person
 
     @staticmethod
     def _clock(room: Room, person: Person, made: Entry) -> str:

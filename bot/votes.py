@@ -1,7 +1,7 @@
 """What a person's act may append, as pure decisions on the present.
 
 They say who may; the machine says when. Each is made for one person and one incident and returns the event,
-or a Refusal whose `kind` `bot.answer` puts into words. All of them look at the charter in force at that
+or a Refusal whose `kind` `bot.reasons` puts into words. All of them look at the charter in force at that
 moment, never at what a button claims.
 """
 
