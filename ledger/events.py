@@ -225,6 +225,9 @@ class Noted(Event):
     act: Act | None = None
 
 
+NEW_NORMAL = "new_normal"
+
+
 class Feedback(Event):
     """What a person says of a verdict or a theory: `kind` is cause_right, cause_wrong, not_incident (of an
     incident that is over; one that is open is closed by it, see Resolved) or new_normal."""

@@ -8,6 +8,7 @@
 
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import orjson
 
@@ -19,24 +20,32 @@ from ledger.machine import OPEN, Fact, Incident, Stage
 from ledger.shapes import Line
 from ledger.store import Sealed
 from ledger.verify import Tampered
-from ledger.view import ANCHOR, MOST_RUNS, REMEMBERED, Run, View, actor_of, event_from
+from ledger.view import ANCHOR, MOST_RUNS, REMEMBERED, Run, View, actor_of, epoch_ms, event_from
 
 HASH = 64
 _OPEN = frozenset(stage.value for stage in OPEN)
-DETECTED, DIAGNOSED, AUTHORIZED, REVIEWED, STARTED, REFUSED = (
+DETECTED, DIAGNOSED, FEEDBACK, AUTHORIZED, REVIEWED, STARTED, REFUSED = (
     kind.__name__
-    for kind in (ev.Detected, ev.Diagnosed, ev.Authorized, ev.Reviewed, ev.ExecutionStarted, ev.Refused)
+    for kind in (
+        ev.Detected,
+        ev.Diagnosed,
+        ev.Feedback,
+        ev.Authorized,
+        ev.Reviewed,
+        ev.ExecutionStarted,
+        ev.Refused,
+    )
 )
 
 
 class Recalled(Fact):
     """A fact whose element was judged, and is taken apart when somebody asks what it says."""
 
-    __slots__ = ("_at_ms", "_element", "_said", "_seq")
+    __slots__ = ("_at", "_element", "_said", "_seq")
     __setattr__ = object.__setattr__  # that of a frozen dataclass takes longer than all else here
 
-    def __init__(self, seq: int, at_ms: int, element: bytes) -> None:
-        self._seq, self._at_ms, self._element = seq, at_ms, element
+    def __init__(self, seq: int, at: datetime, element: bytes) -> None:
+        self._seq, self._at, self._element = seq, at, element
         self._said: tuple[Actor, Event] | None = None
 
     @property
@@ -49,7 +58,7 @@ class Recalled(Fact):
 
     @property
     def at_ms(self) -> int:
-        return self._at_ms
+        return epoch_ms(self._at)
 
     @property
     def actor(self) -> Actor:
@@ -71,11 +80,11 @@ class _Told:
     """One incident so far."""
 
     service: str
+    entered: datetime
     stage: str = ""
-    entered_ms: int = 0
     action: str = ""
     """That of the newest authorization."""
-    facts: list[tuple[int, int, bytes]] = field(default_factory=list)
+    facts: list[tuple[int, datetime, bytes]] = field(default_factory=list)
     """Seq, time and element of each."""
 
 
@@ -99,7 +108,7 @@ class RecalledIncident(Incident):
 
     @property
     def entered_ms(self) -> int:
-        return self._told.entered_ms
+        return epoch_ms(self._told.entered)
 
     @property
     def facts(self) -> tuple[Fact, ...]:
@@ -145,21 +154,20 @@ class Recall:
     def take(self, element: bytes) -> None:
         """Raises Sealed: then this recall is over."""
         audit = self._audit
-        digest, _, line = element.partition(b" ")
         try:
-            entry = audit.take(line)
+            entry = audit.take(element[HASH + 1 :])
         except Tampered as broken:
             why = f"element {audit.tree.size + 1} is not the entry that must stand there. {broken}"
             raise Sealed(why) from broken
-        seq, at_ms, name = entry.seq, audit.at_ms, entry.incident_id
-        if digest != audit.hash.encode():
-            raise Sealed(f"element {seq} does not have the hash that it says.")
-        if name:
-            self._of_incident(name, entry, (seq, at_ms, element))
+        if element[: HASH + 1] != b"%s " % audit.hash.encode():
+            raise Sealed(f"element {entry.seq} does not have the hash that it says.")
+        fact = entry.seq, entry.ts, element
+        if name := entry.incident_id:
+            self._of_incident(name, entry, fact)
         else:
-            self._view.absorb_tenant(Recalled(seq, at_ms, element).event, at_ms)
-        if entry.event in _ACTED and (act := entry.data.get("act")) is not None and act.update:
-            self._view.acts.setdefault((act.channel, act.update), seq)
+            self._view.absorb_tenant(Recalled(*fact).event, epoch_ms(entry.ts))
+        if entry.event in _ACTED and (act := getattr(entry.data, "act", None)) is not None and act.update:
+            self._view.acts.setdefault((act.channel, act.update), entry.seq)
         self._touched.append(name or "")
 
     def view(self) -> View:
@@ -172,37 +180,40 @@ class Recall:
         view.incidents = {name: RecalledIncident(name, told) for name, told in self._told.items()}
         return view
 
-    def _of_incident(self, name: str, entry: Line, fact: tuple[int, int, bytes]) -> None:
+    def _of_incident(self, name: str, entry: Line, fact: tuple[int, datetime, bytes]) -> None:
         told = self._told.get(name)
         if told is None:
-            told = self._told[name] = _Told(entry.data.reading.service)
+            told = self._told[name] = _Told(entry.data.reading.service, entry.ts)
         told.facts.append(fact)
         if entry.stage != told.stage:
-            self._enter(name, told, entry.stage or "", fact[1])
+            self._enter(name, told, entry)
         if entry.event in _COUNTED:
-            self._count(name, told, entry, fact[1])
+            self._count(name, told, entry)
 
-    def _enter(self, name: str, told: _Told, stage: str, at_ms: int) -> None:
-        told.stage, told.entered_ms = stage, at_ms
+    def _enter(self, name: str, told: _Told, entry: Line) -> None:
+        told.stage, told.entered = entry.stage or "", entry.ts
         self._view.anchors[self._audit.hash[:ANCHOR]] = name
-        if stage in _OPEN:
+        if entry.stage in _OPEN:
             self._view.open_ids[name] = None
         else:
             self._view.open_ids.pop(name, None)
 
-    def _count(self, name: str, told: _Told, entry: Line, at_ms: int) -> None:
+    def _count(self, name: str, told: _Told, entry: Line) -> None:
         view, data = self._view, entry.data
         if entry.event == DETECTED:
             view.numbers[told.service] = view.numbers.get(told.service, 0) + 1
         elif entry.event == DIAGNOSED:
-            view.spend(at_ms, data.get("cost_micros", 0))
+            view.spend(epoch_ms(entry.ts), getattr(data, "cost_micros", 0))
+        elif entry.event == FEEDBACK:
+            if data.kind == ev.NEW_NORMAL:
+                view.normals[told.service] = entry.seq
         elif entry.event == AUTHORIZED:
             told.action = data.action
             self._look_at_glass(name)
         elif entry.event == REVIEWED:
             self._look_at_glass(name)
         elif data.attempt == 1:
-            self._runs.append(Run(name, told.service, told.action, at_ms))
+            self._runs.append(Run(name, told.service, told.action, epoch_ms(entry.ts)))
 
     def _look_at_glass(self, name: str) -> None:
         if self._audit.broken(name):
@@ -211,5 +222,5 @@ class Recall:
             self._view.unreviewed.pop(name, None)
 
 
-_COUNTED = frozenset({DETECTED, DIAGNOSED, AUTHORIZED, REVIEWED, STARTED})
+_COUNTED = frozenset({DETECTED, DIAGNOSED, FEEDBACK, AUTHORIZED, REVIEWED, STARTED})
 _ACTED = frozenset(name for name, kind in EVENTS.items() if "act" in kind.model_fields) - {REFUSED}

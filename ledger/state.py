@@ -44,6 +44,7 @@ def _tenant(view: View) -> dict[str, JSON]:
         "open_ids": [*view.open_ids],
         "unreviewed": [*view.unreviewed],
         "numbers": _pairs(view.numbers),
+        "normals": _pairs(view.normals),
         "anchors": _pairs(view.anchors),
         "acts": [[channel, update, seq] for (channel, update), seq in sorted(view.acts.items())],
         "noted": _pairs(view.noted),

@@ -97,6 +97,8 @@ class View:
     unreviewed: dict[str, None] = field(default_factory=dict)
     """The incidents in which somebody broke the glass and nobody signed it off yet."""
     numbers: dict[str, int] = field(default_factory=dict)
+    normals: dict[str, int] = field(default_factory=dict)
+    """The seq of the newest Feedback that calls what is seen of a service its new normal, by service."""
     anchors: MutableMapping[str, str] = field(default_factory=dict)
     """The incident of each entry that a button can be about, by the first 16 hex of its hash."""
     acts: MutableMapping[tuple[str, str], int] = field(default_factory=dict)
@@ -120,6 +122,7 @@ class View:
         draft.open_ids = dict(self.open_ids)
         draft.unreviewed = dict(self.unreviewed)
         draft.numbers = dict(self.numbers)
+        draft.normals = dict(self.normals)
         draft.noted = dict(self.noted)
         draft.incidents = ChainMap({}, self.incidents)
         draft.anchors = ChainMap({}, self.anchors)
@@ -184,6 +187,8 @@ class View:
                 del self.unreviewed[after.id]
         if isinstance(event, ev.Detected):
             self.numbers[after.service] = self.numbers.get(after.service, 0) + 1
+        if isinstance(event, ev.Feedback) and event.kind == ev.NEW_NORMAL:
+            self.normals[after.service] = fact.seq
         if isinstance(event, ev.Diagnosed):
             self.spend(fact.at_ms, event.cost_micros)
         if isinstance(event, ev.ExecutionStarted) and event.attempt == 1 and after.authorization:

@@ -70,8 +70,12 @@ def test_random_logs_have_every_kind_of_fact_that_a_view_counts():
     assert told >= {
         "CharterAdopted", "PolicyAdopted", "Linked", "Unlinked", "Started", "KeyRotated", "Paused", "Resumed",
         "OncallOverridden", "MaintenanceDeclared", "Detected", "Diagnosed", "Authorized", "ExecutionStarted",
-        "Reopened", "Resolved", "Refused",
+        "Reopened", "Resolved", "Refused", "Feedback",
     }  # fmt: skip
+
+
+def test_random_logs_call_something_the_new_normal():
+    assert any(fold("acme", any_log(seed, TRIES)).normals for seed in range(30))
 
 
 def test_who_broke_the_glass_is_known_until_another_signs_it_off():

@@ -95,6 +95,7 @@ OTHER = {
     "open_ids": {"checkout-1": None},
     "unreviewed": {"checkout-7": None},
     "numbers": {"checkout": 7},
+    "normals": {"checkout": 7},
     "anchors": {"a" * 16: "checkout-9"},
     "acts": {("telegram", "1"): 7},
     "noted": {"Watched": 7},
