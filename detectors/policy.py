@@ -4,6 +4,8 @@
 * The policy in force is named by its label, such as `2026.1+3f9ac1d2`: its version and the first 8 hex digits
   of the SHA-256 of all of it, overrides included. Change a threshold and the name changes.
 * An override names a field of `Policy`. One that cannot be meant is refused with a sentence.
+* What is different for one service stands in `services`, and so in the digest; `of` is what holds for it.
+* A rule in `shadow` is judged as any other and opens nothing (detectors/alarms.py).
 """
 
 import hashlib
@@ -12,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -25,6 +27,17 @@ Ms = Annotated[int, Field(ge=1, le=86_400_000)]
 Centinats = Annotated[int, Field(ge=100, le=100_000)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Score = Annotated[int, Field(ge=0, le=100)]
+
+
+Value = bool | int | None | tuple[str, ...]
+
+EVERY = "*"
+"""In `shadow`: all rules."""
+RULES = (
+    "err_crit", "err_warn", "burn", "lat_crit", "lat_warn", "tail", "hangs", "drop", "unreachable", "stale",
+    "saturation", "p95_limit", "score",
+)  # fmt: skip
+"""The rules of detectors/alarms.py and detectors/verdict.py, by the names under which they alarm."""
 
 
 class BadOverride(ValueError):
@@ -74,6 +87,14 @@ class Policy(BaseModel):
     """What is sick, how sure we must be, and for how long; bench/detection.py measures the defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    LATER: ClassVar[frozenset[str]] = frozenset(
+        {
+            "shadow", "services", "stale_ms", "burn_fast_times_milli", "burn_slow_times_milli", "burn_alone_ms",
+            "flap_reopens", "flap_close_ms", "kind_permille",
+        }
+    )  # fmt: skip
+    """Fields that came later: an old policy keeps its digest, since they stand in the text only where they are
+    not the default. So these defaults never change within a version."""
 
     version: Annotated[str, Field(pattern=r"^[0-9A-Za-z.\-]{1,32}$")] = "2026.1"
 
@@ -127,6 +148,12 @@ class Policy(BaseModel):
     drop_min_history_ms: Ms = 600_000
 
     unreachable_polls: Annotated[int, Field(ge=2, le=100)] = 3
+    stale_ms: Ms = 20_000  # it answers, and for so long tells nothing new
+
+    # The budget, burnt so many times too fast over 5 minutes of an hour, or 30 minutes of six hours.
+    burn_fast_times_milli: Millifold = 14_400
+    burn_slow_times_milli: Millifold = 6_000
+    burn_alone_ms: Ms = 300_000  # it speaks where no other rule has seen anything for so long
 
     saturation_permille: Annotated[int, Field(ge=1, le=1_000)] = 950
     saturation_sustain_ms: Ms = 28_000
@@ -139,10 +166,18 @@ class Policy(BaseModel):
     close_ms: Ms = 60_000
     reopen_ms: Ms = 600_000
     warnings_ring: bool = False
+    flap_reopens: Count = 3  # an incident that came back so often stays open for longer
+    flap_close_ms: Ms = (
+        300_000  # until it was quiet for so long; twice as long each time after, an hour at most
+    )
+    kind_permille: Permille = 200  # a new exception or dependency that takes so much of the failures is news
 
     # Score rules of fastapi-alertengine, for people who come from there; off by default.
     min_score_to_alert: Score | None = None
     recover_score: Score | None = None
+
+    shadow: tuple[str, ...] = ()  # rules that are judged and recorded, and open nothing; "*" is all of them
+    services: Mapping[str, Mapping[str, Value]] = Field(default_factory=dict)  # what is different for one
 
     @property
     def threshold(self) -> float:
@@ -199,9 +234,31 @@ class Policy(BaseModel):
             ),
         )
 
+    def shadows(self, rule: str) -> bool:
+        """Return whether *rule* is judged and recorded alone."""
+        return bool(self.shadow) and (rule in self.shadow or EVERY in self.shadow)
+
+    def of(self, service: str) -> "Policy":
+        """Return what holds for *service*."""
+        return self.by_service.get(service, self)
+
+    @cached_property
+    def by_service(self) -> Mapping[str, "Policy"]:
+        """The policy of each service that has one of its own."""
+        common = type(self).model_validate(self.model_dump() | {"services": {}})
+        return {name: common.with_overrides(changes) for name, changes in self.services.items()}
+
     def canonical(self) -> str:
         """Return the whole policy as JSON with sorted keys: the text that the digest is of."""
-        return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
+        said = self.model_dump()
+        said = {key: value for key, value in said.items() if value != self._later(key)}
+        return json.dumps(said, sort_keys=True, separators=(",", ":"))
+
+    def _later(self, key: str) -> object:
+        """Return the default of a field that came later; of any other what no field ever is."""
+        return (
+            type(self).model_fields[key].get_default(call_default_factory=True) if key in self.LATER else ...
+        )
 
     def digest(self) -> str:
         """Return the SHA-256 of the canonical text, 64 hex digits."""
@@ -230,6 +287,17 @@ class Policy(BaseModel):
         _check(changed)
         return changed
 
+    def with_services(self, services: Mapping[str, Mapping[str, object]]) -> Self:
+        """Return this policy with what is different for each of *services*. Raises BadOverride, as above."""
+        own = {
+            name: {key: _own(key, value) for key, value in changes.items()}
+            for name, changes in services.items()
+            if changes
+        }
+        for changes in own.values():
+            self.with_overrides(changes)
+        return type(self).model_validate(self.model_dump() | {"services": own})
+
 
 def _row(
     rule: str,
@@ -248,6 +316,10 @@ def _row(
 
 def _read(key: str, value: object) -> object:
     """Return *value* as the field *key* wants it; text becomes the number or truth that it spells."""
+    if key == "shadow":
+        return _rules(value)
+    if key == "services":
+        raise BadOverride(key, "is no threshold.", "Put what is different for a service below it.")
     if key not in Policy.model_fields:
         close = get_close_matches(key, Policy.model_fields, n=1)
         remedy = f"Did you mean {close[0]}?" if close else "The thresholds are listed in detectors/policy.py."
@@ -262,6 +334,26 @@ def _read(key: str, value: object) -> object:
         return int(text)
     default = Policy.model_fields[key].default
     raise BadOverride(key, f"{_shown(value)} is not a whole number.", f"Write one, such as {default}.")
+
+
+def _rules(value: object) -> tuple[str, ...]:
+    """Return the names of rules that *value* lists, each once; in the environment with commas in between."""
+    listed = value.split(",") if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple):
+        raise BadOverride("shadow", f"{_shown(value)} is no list.", f'Write one, such as ["{RULES[1]}"].')
+    names = tuple(dict.fromkeys(str(name).strip() for name in listed))
+    for name in filter(None, names):
+        if name not in (*RULES, EVERY):
+            known = ", ".join(RULES)
+            raise BadOverride("shadow", f"there is no rule {_shown(name)}.", f"The rules are {known}.")
+    return tuple(filter(None, names))
+
+
+def _own(key: str, value: object) -> object:
+    """Return the value of an override for one service. A version names the whole policy, not a part of it."""
+    if key == "version":
+        raise BadOverride(key, "is not a service's.", "Put it under [policy].")
+    return _read(key, value)
 
 
 def _shown(text: object) -> str:

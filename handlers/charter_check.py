@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from pydantic import ValidationError
 
-from detectors.policy import BadOverride
+from detectors.policy import BadOverride, Policy
 from handlers.charter_action import Action
 from handlers.charter_duty import NEXT, ONCALL
 from handlers.charter_kinds import Mistake
@@ -13,6 +13,7 @@ from handlers.charter_model import Charter, Service
 type Found = Iterator[tuple[str, str, str]]
 """Key, reason and remedy of each."""
 
+SHADOW = "it is in shadow, so nobody is told when it breaks. /policy shows what would have been said."
 README = "Write it as in the README's charter"
 
 
@@ -43,6 +44,8 @@ _IN_WORDS: Mapping[str, tuple[str, str]] = {
     "int_type": ("is no whole number", "Write digits alone, without quotes"),
     "bool_type": ("is neither true nor false", "Write true or false, without quotes"),
     "tuple_type": ("is no list", 'Write it in brackets, such as ["database"]'),
+    "dict_type": ("is no table", "Write it as a table, with its keys below it"),
+    "mapping_type": ("is no table", "Write it as a table, with its keys below it"),
     "model_type": ("is no table", "Write it as a table, with its keys below it"),
     "string_too_long": ("is too long", "Say it shorter"),
     "string_too_short": ("is empty", "Write something"),
@@ -60,9 +63,12 @@ def mistakes(file: str, charter: Charter, forbidden: Collection[str]) -> list[Mi
 def hints(charter: Charter) -> list[str]:
     """What is allowed and yet worth a second look, a sentence each."""
     return [
-        f"{key}: {said}"
-        for key, action, service in _actions(charter)
-        for said in _odd(charter, service, action)
+        *(
+            f"{key}: {said}"
+            for key, action, service in _actions(charter)
+            for said in _odd(charter, service, action)
+        ),
+        *(f"services.{service.id}: {SHADOW}" for service in charter.services if service.shadow),
     ]
 
 
@@ -82,9 +88,15 @@ def _our_secrets(charter: Charter, forbidden: Collection[str]) -> Found:
 
 def _bad_policy(charter: Charter) -> Found:
     try:
-        charter.effective_policy()
+        common = Policy().with_overrides(charter.policy)
     except BadOverride as wrong:
         yield f"policy.{wrong.key}", wrong.reason.rstrip("."), wrong.remedy
+        return
+    for service in charter.services:
+        try:
+            common.with_services({service.id: service.overrides})
+        except BadOverride as wrong:
+            yield f"services.{service.id}.policy.{wrong.key}", wrong.reason.rstrip("."), wrong.remedy
 
 
 def _unknown_services(charter: Charter) -> Found:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from detectors.policy import Policy
+from detectors.policy import EVERY, Policy
 from handlers.charter_action import Action
 from handlers.charter_alerts import Source
 from handlers.charter_duty import RULED, Price, Rota, Rule, Step, Window
@@ -90,9 +90,10 @@ class Check(Strict):
 
 class Service(Strict):
     """It is asked at its *health_url*; or it pushes, with the token that the secret *push* holds; or, with
-    *alerts*, nothing is known of it but what other tools say."""
+    *alerts*, nothing is known of it but what other tools say. *policy* is what is different for it alone; in
+    *shadow* it is judged as any other and opens nothing."""
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"push", "alerts"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"push", "alerts", "policy", "shadow"})
 
     id: str = Field(pattern=SERVICE)
     health_url: MaybeAddress = ""
@@ -100,6 +101,8 @@ class Service(Strict):
     alerts: bool = False
     token_env: Secret | None = None
     repository: str = ""
+    shadow: bool = False
+    policy: Mapping[str, Any] | None = None
     checks: tuple[Check, ...] = ()
     actions: tuple[Action, ...] = ()
 
@@ -127,6 +130,11 @@ class Service(Strict):
     def checks_for(self, cause: Cause) -> list[Check]:
         """What to look at before deciding, where this may be the cause."""
         return [check for check in self.checks if cause in check.causes]
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The thresholds that are its own."""
+        return {**(self.policy or {}), **({"shadow": [EVERY]} if self.shadow else {})}
 
     @property
     def default_action(self) -> Action | None:
@@ -216,8 +224,12 @@ class Charter(Strict):
         return [person for person in self.people if quorum.admits(person.roles)]
 
     def effective_policy(self, environment: Mapping[str, str] | None = None) -> Policy:
-        """The policy with this charter's overrides and those of the environment (`POLICY_…`) in it."""
-        return Policy().with_overrides({**self.policy, **(environment or {})})
+        """The policy with this charter's overrides and those of the environment (`POLICY_…`) in it.
+
+        What a service has of its own counts before both.
+        """
+        common = Policy().with_overrides({**self.policy, **(environment or {})})
+        return common.with_services({service.id: service.overrides for service in self.services})
 
     def redacted(self) -> dict[str, Any]:
         """The charter with its contacts as commitments, as it is kept and exported."""
@@ -226,7 +238,10 @@ class Charter(Strict):
             for channel in ("telegram", "whatsapp"):
                 if person[channel] is not None:
                     person[channel] = commitment(self.tenant.id, f"{channel}:{person[channel]}")
-        plain["policy"] = {key: str(value) for key, value in plain["policy"].items()}
+        plain["policy"] = _as_text(plain["policy"])
+        for service in plain["services"]:
+            if "policy" in service:
+                service["policy"] = _as_text(service["policy"])
         return plain
 
     def text(self) -> str:
@@ -235,6 +250,10 @@ class Charter(Strict):
     def digest(self) -> str:
         """What an adoption names: SHA-256 of `text`."""
         return sha256(self.text().encode()).hexdigest()
+
+
+def _as_text(overrides: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in overrides.items()}
 
 
 def _ruled(service: Any, rules: Sequence[Any]) -> Any:

@@ -147,7 +147,7 @@ class Executor:
             fact=fact,
             authorized=authorized,
             charter=charter,
-            close_ms=self._rulebook.policy(view).close_ms,
+            close_ms=self._rulebook.policy(view).of(incident.service).close_ms,
             seen=seen,
             again=last is not None,
             may_have_run=last is not None and last.ran is Ran.PERHAPS,

@@ -96,7 +96,8 @@ class Verifier:
         seen = self._seen(self._ledger.view, self._ledger.view.incidents[work.incident])
 
         def decide(view: View, now: datetime) -> Event | Refusal:
-            incident, policy = view.incidents[work.incident], self._rulebook.policy(view)
+            incident = view.incidents[work.incident]
+            policy = self._rulebook.policy(view).of(incident.service)
             run, patience = _run(incident), self._patience(view, incident)
             came_to = effect(run, epoch_ms(now), seen, policy, patience) if run else None
             return _event(incident, came_to, seen) if came_to else MOVED
@@ -108,7 +109,8 @@ class Verifier:
         run = _run(incident)
         if run is None:
             return None
-        policy, patience = self._rulebook.policy(view), self._patience(view, incident)
+        policy = self._rulebook.policy(view).of(incident.service)
+        patience = self._patience(view, incident)
         if effect(run, now_ms, self._seen(view, incident), policy, patience):
             return Work(run.hash, now_ms, incident.id)
         bound = bound_ms(policy, patience)
