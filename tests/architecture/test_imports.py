@@ -40,6 +40,7 @@ WORLD = {
 }  # fmt: skip
 
 VENDORS = {
+    "PIL": {"bot/canvas.py"},
     "anthropic": {"handlers/adapters/anthropic.py"},
     "dotenv": {"bot/settings.py"},
     "jwt": {"bot/tokens.py"},
