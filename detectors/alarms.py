@@ -4,15 +4,17 @@
   and the run lasted long enough. Its k, n and window are the whole run.
 * Hangs, silence of the app and full gauges are states, not counts: they alarm when held long enough.
 * There is one alarm a signal, the most severe.
+* What a rule in shadow finds is told apart: it is recorded, and nothing comes of it.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from math import log
 
+from detectors import budget, present
+from detectors.alarm import Alarm
 from detectors.evidence import Evidence, wilson
-from detectors.policy import Policy, Row, Severity, Signal, Slow
-from detectors.state import ROUTES, Sample, ServiceState, hang_limit_ms
+from detectors.policy import Policy, Row, Signal, Slow
+from detectors.state import ROUTES, Sample, ServiceState
 from detectors.suspects import ms, one_line
 from sdk import histogram
 
@@ -26,39 +28,36 @@ RANK: Mapping[Signal, int] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """One rule that speaks: *k* of *n* in *window_ms* since *since_ms*, and why that is not chance.
-
-    *evidence_cn* of *threshold_cn* are hundredths of nats, 0 for rules that are no test.
-    *subject* is the route, gauge or nothing that the alarm is about.
-    """
-
-    rule: str
-    signal: Signal
-    severity: Severity
-    headline: str
-    explanation: str
-    since_ms: int
-    k: int
-    n: int
-    window_ms: int
-    evidence_cn: int
-    threshold_cn: int
-    subject: str = ""
-
-
 def alarms(state: ServiceState, policy: Policy) -> tuple[Alarm, ...]:
     """Return what is wrong now, worst first, at most one alarm a signal."""
+    return heard(state, policy)[0]
+
+
+def heard(state: ServiceState, policy: Policy) -> tuple[tuple[Alarm, ...], tuple[Alarm, ...]]:
+    """Return what is wrong now, and what is wrong only for rules in shadow; of each the worst of a signal."""
     found = sorted(_all(state, policy), key=_order)
+    if not policy.shadow:
+        return _first(found), ()
+    spoken = [alarm for alarm in found if not policy.shadows(alarm.rule)]
+    return _first(spoken), _first([alarm for alarm in found if policy.shadows(alarm.rule)])
+
+
+def _first(found: Sequence[Alarm]) -> tuple[Alarm, ...]:
     first = {alarm.signal: alarm for alarm in reversed(found)}
     return tuple(alarm for alarm in found if first[alarm.signal] is alarm)
 
 
 def is_sick(state: ServiceState, policy: Policy) -> bool:
-    """Return whether anything looks sick still, alarm or not: an incident is not quiet then."""
-    rows = (_hot(state, row, row.rule, "", policy) for row in policy.rows)
-    return any(rows) or _drop_is_hot(state, policy) or "hang" in state.held
+    """Return whether anything looks sick still, alarm or not: an incident is not quiet then.
+
+    A rule in shadow keeps nothing open.
+    """
+    loud = [row for row in policy.rows if not policy.shadows(row.rule)]
+    return (
+        any(_hot(state, row, row.rule, "", policy) for row in loud)
+        or (_drop_is_hot(state, policy) and not policy.shadows("drop"))
+        or ("hang" in state.held and not policy.shadows("hangs"))
+    )
 
 
 def _order(alarm: Alarm) -> tuple[bool, int, bool, int]:
@@ -66,59 +65,16 @@ def _order(alarm: Alarm) -> tuple[bool, int, bool, int]:
 
 
 def _all(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
-    yield from _unreachable(state, policy)
-    yield from _hangs(state, policy)
+    yield from present.unreachable(state, policy)
+    yield from present.stale(state, policy)
+    yield from present.hangs(state, policy)
     for row in policy.rows:
         yield from _counted(state, row, policy)
     yield from _routes(state, policy)
+    yield from budget.burning(state, policy)
     yield from _drop(state, policy)
-    yield from _full(state, policy)
+    yield from present.full(state, policy)
     yield from _p95_limit(state, policy)
-
-
-def _unreachable(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
-    if state.missed < policy.unreachable_polls:
-        return
-    window_ms = state.at_ms - state.missed_since_ms
-    yield Alarm(
-        "unreachable",
-        "unreachable",
-        "critical",
-        "does not answer its health check",
-        f"{state.missed} polls in a row failed in {ms(window_ms)}, the last with: {one_line(state.why)}.",
-        state.missed_since_ms,
-        state.missed,
-        state.missed,
-        window_ms,
-        0,
-        0,
-    )
-
-
-def _hangs(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
-    since_ms = state.held.get("hang")
-    if since_ms is None or not state.recent:
-        return
-    silent_ms = state.at_ms - state.ended_ms
-    silent = silent_ms >= policy.hang_silent_ms
-    if not silent and state.at_ms - since_ms < policy.hang_sustain_ms:
-        return
-    last = state.recent[-1]
-    ended = f"none ended for {ms(silent_ms)}" if silent else "others end"
-    yield Alarm(
-        "hangs",
-        "hangs",
-        "critical",
-        f"requests hang, the oldest for {ms(last.oldest_ms)}",
-        f"{last.inflight} requests in flight (usually {state.baseline.usual_inflight}), the oldest for "
-        f"{ms(last.oldest_ms)}, {ended}. The limit is {ms(hang_limit_ms(state, policy))}.",
-        state.at_ms - last.oldest_ms,
-        last.inflight,
-        last.inflight + last.n,
-        last.oldest_ms,
-        0,
-        0,
-    )
 
 
 def _counted(state: ServiceState, row: Row, policy: Policy) -> Iterator[Alarm]:
@@ -181,10 +137,7 @@ def _newest(state: ServiceState, row: Row, route: str, policy: Policy) -> tuple[
         pairs = [sample.readings.get(f"route_errors\t{route}\t", (0, 0)) for sample in samples]
         return sum(k for k, _ in pairs), sum(n for _, n in pairs)
     n = sum(sample.n for sample in samples)
-    if row.slow is None:
-        return sum(sample.errors for sample in samples), n
-    limit_ns = state.baseline.limit_ns(row.slow)
-    return sum(histogram.above(sample.hist, limit_ns) for sample in samples), n
+    return sum(state.bad(row, sample) for sample in samples), n
 
 
 def _errors_text(row: Row, test: Evidence, window_ms: int, route: str) -> tuple[str, str]:
@@ -195,11 +148,11 @@ def _errors_text(row: Row, test: Evidence, window_ms: int, route: str) -> tuple[
 
 
 def _slow_text(state: ServiceState, row: Row, slow: Slow, test: Evidence, window_ms: int) -> tuple[str, str]:
-    limit = ms(state.baseline.limit_ns(slow) // 1_000_000)
-    usual = f", {slow.times_milli / 1000:.3g} × the usual {slow.of} or more," if state.baseline.warm else ""
-    counts = (
-        f"{test.k} of {test.n} requests slower than {limit}{usual} in {ms(window_ms)} ({_interval(test)})."
-    )
+    limit_ns = test.limit_ns or state.baseline.limit_ns(slow)
+    known = state.baseline.warm and state.baseline.times(slow) <= limit_ns
+    usual = f", {slow.times_milli / 1000:.3g} × the usual {slow.of} or more," if known else ""
+    limit = f"{ms(limit_ns // 1_000_000)}{usual}"
+    counts = f"{test.k} of {test.n} requests slower than {limit} in {ms(window_ms)} ({_interval(test)})."
     return f"{_percent(test)} of requests are slow", f"{counts} Expected at most {row.p0 * 100:.3g} %."
 
 
@@ -244,30 +197,6 @@ def _drop(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
         test.centinats,
         policy.evidence_cn,
     )
-
-
-def _full(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
-    for gauge in state.gauges:
-        since_ms = state.held.get(f"full\t{gauge.name}", state.at_ms)
-        window_ms = state.at_ms - since_ms
-        if window_ms < policy.saturation_sustain_ms:
-            continue
-        name = one_line(gauge.name)
-        yield Alarm(
-            "saturation",
-            "saturation",
-            "warning",
-            f"{name} {gauge.used} of {gauge.limit} in use",
-            f"{name}: {gauge.used} of {gauge.limit} in use for {ms(window_ms)}. "
-            f"Full is from {policy.saturation_permille / 10:.3g} %.",
-            since_ms,
-            gauge.used,
-            gauge.limit,
-            window_ms,
-            0,
-            0,
-            name,
-        )
 
 
 def _p95_limit(state: ServiceState, policy: Policy) -> Iterator[Alarm]:

@@ -65,8 +65,12 @@ class Baseline:
         """Return the latency above which a request is slow in the sense of *slow*."""
         if not self.warm:
             return slow.cold_ms * NS_PER_MS
+        return max(self.times(slow), slow.floor_ms * NS_PER_MS)
+
+    def times(self, slow: Slow) -> int:
+        """Return so many times the usual quantile as *slow* says, in ns."""
         usual = self.p95_ns if slow.of == "p95" else self.p99_ns
-        return max(usual * slow.times_milli // 1000, slow.floor_ms * NS_PER_MS)
+        return usual * slow.times_milli // 1000
 
     def expected(self, span_ms: int) -> float:
         """Return how many requests are due in *span_ms*, on the low side; 0 while that is unknown."""
@@ -140,13 +144,14 @@ def _commit(before: Baseline, pending: Pending, policy: Policy) -> Baseline:
 
 def _worked_out(baseline: Baseline, policy: Policy) -> Baseline:
     n = sum(baseline.hist.values())
+    p99_ns, p95_ns = histogram.quantiles(baseline.hist, 0.99, 0.95)
     hour = baseline.minutes[-HOUR:]
     return replace(
         baseline,
         warm=n >= policy.baseline_min_n
         and (baseline.adopted or baseline.learned_ms >= policy.baseline_warmup_ms),
-        p95_ns=histogram.quantile(baseline.hist, 0.95) if n else 0,
-        p99_ns=histogram.quantile(baseline.hist, 0.99) if n else 0,
+        p95_ns=p95_ns,
+        p99_ns=p99_ns,
         expected_rps_milli=_expected([minute.rps_milli for minute in baseline.minutes], policy),
         usual_inflight=int(median(minute.inflight for minute in hour)) if hour else 0,
         usual_oldest_ms=_quantile([minute.oldest_ms for minute in hour], 0.9) if hour else 0,

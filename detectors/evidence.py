@@ -22,6 +22,7 @@ class Evidence:
     expected: float = 0.0
     since_ms: int = 0
     seen_ms: int = 0  # how much of the run had requests in it
+    limit_ns: int = 0  # what counted as slow, the same all through the run
 
     @property
     def centinats(self) -> int:
@@ -32,7 +33,16 @@ NONE = Evidence()
 
 
 def bernoulli(
-    before: Evidence, k: int, n: int, *, p0: float, p1: float, cap: float, at_ms: int, span_ms: int
+    before: Evidence,
+    k: int,
+    n: int,
+    *,
+    p0: float,
+    p1: float,
+    cap: float,
+    at_ms: int,
+    span_ms: int,
+    limit_ns: int = 0,
 ) -> Evidence:
     """Return the evidence that the share of bad requests is *p1* and not *p0*, after *k* bad ones of *n*."""
     if n <= 0:
@@ -47,6 +57,7 @@ def bernoulli(
         n=before.n + n,
         since_ms=before.since_ms or at_ms - span_ms,
         seen_ms=before.seen_ms + span_ms,
+        limit_ns=limit_ns,
     )
 
 

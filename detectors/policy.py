@@ -89,12 +89,12 @@ class Policy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     LATER: ClassVar[frozenset[str]] = frozenset(
         {
-            "shadow", "services", "stale_ms", "burn_fast_times_milli", "burn_slow_times_milli", "burn_alone_ms",
-            "flap_reopens", "flap_close_ms", "kind_permille",
+            "shadow", "services", "stale_ms", "burn_fast_times_milli", "burn_slow_times_milli",
+            "burn_alone_ms", "flap_reopens", "flap_close_ms", "kind_permille",
         }
     )  # fmt: skip
-    """Fields that came later: an old policy keeps its digest, since they stand in the text only where they are
-    not the default. So these defaults never change within a version."""
+    """Fields that came later: an old policy keeps its digest, since they stand in the text only where they
+    are not the default. So these defaults never change within a version."""
 
     version: Annotated[str, Field(pattern=r"^[0-9A-Za-z.\-]{1,32}$")] = "2026.1"
 

@@ -6,10 +6,9 @@ A component is 100 where its share is what policy calls healthy (p0), 40 where i
 
 from collections.abc import Iterator
 
-from detectors.alarms import Alarm
+from detectors.alarm import Alarm
 from detectors.policy import Policy, Signal
 from detectors.state import Sample, ServiceState, hang_limit_ms
-from sdk import histogram
 
 ENOUGH = 20  # requests; one failed of three says little
 WINDOW_MS = 60_000
@@ -42,23 +41,21 @@ def line(share: float, p0: float, p1: float) -> int:
 
 def _counted(state: ServiceState, policy: Policy) -> Iterator[tuple[str, int]]:
     samples = _latest(state, policy)
-    n = sum(sample.n for sample in samples)
+    n = sum([sample.n for sample in samples])
     for row in policy.rows:
-        if row.slow is None:
-            k = sum(sample.errors for sample in samples)
-        else:
-            limit_ns = state.baseline.limit_ns(row.slow)
-            k = sum(histogram.above(sample.hist, limit_ns) for sample in samples)
+        k = sum([state.bad(row, sample) for sample in samples])
         yield row.rule, line(k / n if n else 0.0, row.p0, row.p1)
 
 
 def _latest(state: ServiceState, policy: Policy) -> list[Sample]:
     """Return the newest samples: enough time, and enough requests, but at most a minute."""
     found: list[Sample] = []
-    for sample in reversed(state.since(state.at_ms - WINDOW_MS)):
-        if sum(one.span_ms for one in found) >= policy.live_ms and sum(one.n for one in found) >= ENOUGH:
+    span_ms = n = 0
+    for sample in reversed(state.recent):
+        if sample.at_ms <= state.at_ms - WINDOW_MS or (span_ms >= policy.live_ms and n >= ENOUGH):
             break
         found.append(sample)
+        span_ms, n = span_ms + sample.span_ms, n + sample.n
     return found
 
 

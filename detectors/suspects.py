@@ -73,13 +73,14 @@ def readings(tick: Tick) -> dict[str, tuple[int, int]]:
     """Return what *tick* says about each gauge, and about the busiest or sickest routes and dependencies."""
     read = {_key("gauge", gauge.name): (gauge.used, gauge.limit) for gauge in tick.gauges if gauge.limit > 0}
     for part in _foremost(tick.routes):
-        read |= _of_part("route", part)
-        read |= {
-            _key("exception", kind, part.name): (count, part.n)
-            for kind, count in sorted(part.exceptions.items(), key=lambda item: -item[1])[:EXCEPTIONS]
-        }
+        _read_part(read, "route", part)
+        if part.exceptions:
+            read |= {
+                _key("exception", kind, part.name): (count, part.n)
+                for kind, count in sorted(part.exceptions.items(), key=lambda item: -item[1])[:EXCEPTIONS]
+            }
     for part in _foremost(tick.dependencies):
-        read |= _of_part("dependency", part)
+        _read_part(read, "dependency", part)
     return read
 
 
@@ -103,22 +104,33 @@ def one_line(text: str) -> str:
     return line if len(line) <= TEXT else line[: TEXT - 1] + "…"
 
 
+@lru_cache(maxsize=65_536)
 def _key(kind: str, name: str, where: str = "") -> str:
     return "\t".join((kind, one_line(name), one_line(where)))
 
 
-def _foremost(parts: Sequence[Part]) -> list[Part]:
-    return sorted(parts, key=lambda part: (-part.errors, -part.n, part.name))[:PARTS]
+def _foremost(parts: Sequence[Part]) -> Sequence[Part]:
+    if len(parts) <= PARTS:
+        return parts
+    least = sorted(part.n for part in parts)[-PARTS]
+    worth = [part for part in parts if part.errors or part.n >= least]
+    return sorted(worth, key=lambda part: (-part.errors, -part.n, part.name))[:PARTS]
 
 
-def _of_part(what: str, part: Part) -> dict[str, tuple[int, int]]:
-    if part.n <= 0:
-        return {}
-    p95_us = histogram.quantile(part.hist, 0.95) // 1000 if part.hist else 0
-    return {
-        _key(f"{what}_errors", part.name): (part.errors, part.n),
-        _key(f"{what}_latency", part.name): (p95_us, part.n),
-    }
+def _read_part(read: dict[str, tuple[int, int]], what: str, part: Part) -> None:
+    if part.n > 0:
+        read[_key(f"{what}_errors", part.name)] = (part.errors, part.n)
+        read[_key(f"{what}_latency", part.name)] = (_p95_us(part), part.n)
+
+
+def _p95_us(part: Part) -> int:
+    """Return the p95; of fewer than twenty requests that is the slowest."""
+    hist = part.hist
+    if not hist:
+        return 0
+    if sum(hist.values()) < 20:
+        return histogram.MIDPOINTS[max(hist)] // 1000
+    return histogram.quantiles(hist, 0.95)[0] // 1000
 
 
 def _candidate(key: str, before: Sequence[Readings], during: Sequence[Readings]) -> Candidate:

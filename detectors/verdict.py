@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from detectors import baseline
-from detectors.alarms import Alarm, alarms, is_sick
+from detectors.alarm import Alarm
+from detectors.alarms import heard, is_sick
+from detectors.fold import dated, fold
 from detectors.policy import Policy, Severity, Signal
 from detectors.score import components
-from detectors.state import RECENT_MS, Sample, ServiceState, fold, new_normal, settled
+from detectors.state import RECENT_MS, Sample, ServiceState, new_normal, settled
 from detectors.suspects import Candidate, Suspect, ms, rank
 from detectors.window import Missed, Tick
 from sdk import histogram
@@ -68,6 +70,8 @@ class Verdict:
     score: int
     trend: Trend
     numbers: Numbers
+    shadowed: tuple[Alarm, ...] = ()
+    """What rules in shadow would have said."""
 
     @property
     def severity(self) -> Severity | None:
@@ -78,18 +82,21 @@ def judge(
     state: ServiceState, seen: Tick | Missed, policy: Policy, *, open_incident: bool
 ) -> tuple[ServiceState, Verdict]:
     """Return the state after *seen*, and the verdict. The same arguments give the same answer, anywhere."""
+    state, seen = dated(state, seen)
     folded = fold(state, seen, policy)
-    found = alarms(folded, policy)
+    found, shadowed = heard(folded, policy)
     parts = components(folded, found, policy)
     points = min(parts.values())
-    found = found or _by_score(folded, parts, policy)
+    scored = () if found else _by_score(folded, parts, policy)
+    found, shadowed = (found, shadowed + scored) if policy.shadows("score") else (found + scored, shadowed)
     sick = bool(found) or is_sick(folded, policy)
     after = replace(
         folded,
         recent=_scored(folded.recent, points, seen),
         quiet_ms=_quiet(folded, seen, sick=sick),
+        sick_ms=_sick(folded, found, sick=sick),
         good=_good(folded, found, open_incident=open_incident),
-        baseline=_learned(folded, seen, policy, sick=bool(found), open_incident=open_incident),
+        baseline=_learned(folded, seen, policy, sick=bool(found or shadowed), open_incident=open_incident),
     )
     return after, Verdict(
         healthy=not found,
@@ -98,6 +105,7 @@ def judge(
         score=points,
         trend=_trend(state.recent, folded.at_ms, points),
         numbers=_numbers(after, found),
+        shadowed=shadowed,
     )
 
 
@@ -166,6 +174,12 @@ def _quiet(folded: ServiceState, seen: Tick | Missed, *, sick: bool) -> int:
     return folded.quiet_ms + (0 if isinstance(seen, Missed) else max(0, seen.span_ms))
 
 
+def _sick(folded: ServiceState, found: tuple[Alarm, ...], *, sick: bool) -> int:
+    """Return when any rule but the budget's last saw something."""
+    alone = bool(found) and all(alarm.rule == "burn" for alarm in found)
+    return folded.at_ms if sick and not alone else folded.sick_ms
+
+
 def _good(folded: ServiceState, found: tuple[Alarm, ...], *, open_incident: bool) -> tuple[Sample, ...]:
     """Return the samples from before it began, taken once, when it is first seen."""
     if not found:
@@ -204,16 +218,18 @@ def _numbers(state: ServiceState, found: tuple[Alarm, ...]) -> Numbers:
     span_ms = state.at_ms - found[0].since_ms if found else state.quiet_ms or NUMBERS_MS
     began_ms = state.at_ms - min(NUMBERS_MS, span_ms)
     window = state.since(began_ms)
-    span_ms = sum(sample.span_ms for sample in window)
-    n, failed = sum(sample.n for sample in window), sum(sample.errors for sample in window)
-    hist = histogram.merge(*(sample.hist for sample in window))
+    span_ms = sum([sample.span_ms for sample in window])
+    n, failed = sum([sample.n for sample in window]), sum([sample.errors for sample in window])
+    whole = state.minute if began_ms == state.at_ms - NUMBERS_MS else None
+    hist = histogram.merge(*(sample.hist for sample in window)) if whole is None else whole
+    p95_ns, p50_ns = histogram.quantiles(hist, 0.95, 0.5)
     last = state.recent[-1] if state.recent else None
     return Numbers(
         n=n,
         failed=failed,
         window_ms=span_ms,
-        p50_ms=histogram.quantile(hist, 0.5) // 1_000_000,
-        p95_ms=histogram.quantile(hist, 0.95) // 1_000_000,
+        p50_ms=p50_ns // 1_000_000,
+        p95_ms=p95_ns // 1_000_000,
         rps_milli=n * 1_000_000 // span_ms if span_ms else 0,
         error_permille=failed * 1000 // n if n else 0,
         inflight=last.inflight if last else 0,

@@ -16,7 +16,11 @@ __all__ = ["Gauge", "Missed", "Part", "Tick", "merge"]
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """The requests that ended in the *span_ms* before *at_ms*, and what was in flight at *at_ms*."""
+    """The requests that ended in the *span_ms* before *at_ms*, and what was in flight at *at_ms*.
+
+    *app_ms* is what the app's own clock said then, 0 where it said nothing. *workers* are those that the
+    counts are of; *workers_stale* more have fallen silent.
+    """
 
     at_ms: int
     span_ms: int
@@ -30,6 +34,9 @@ class Tick:
     routes: tuple[Part, ...] = ()
     dependencies: tuple[Part, ...] = ()
     gauges: tuple[Gauge, ...] = ()
+    app_ms: int = 0
+    workers: int = 1
+    workers_stale: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,9 @@ def merge(ticks: Iterable[Tick]) -> Tick:
         routes=merge_parts(part for tick in found for part in tick.routes),
         dependencies=merge_parts(part for tick in found for part in tick.dependencies),
         gauges=_merge_gauges(gauge for tick in now for gauge in tick.gauges),
+        app_ms=max(tick.app_ms for tick in now),
+        workers=sum(tick.workers for tick in now),
+        workers_stale=sum(tick.workers_stale for tick in now),
     )
 
 

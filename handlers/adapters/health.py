@@ -145,5 +145,8 @@ def tick_of(snapshot: wire.Snapshot, cursor: int, now_ms: int) -> Polled:
         routes=merged.routes,
         dependencies=merged.dependencies,
         gauges=snapshot.saturation,
+        app_ms=snapshot.now_ms,
+        workers=snapshot.workers,
+        workers_stale=snapshot.workers_stale,
     )
     return Polled(tick, max(newest, cursor))
