@@ -16,27 +16,20 @@ MAX_EXCEPTIONS = 8
 
 
 class Cell:
-    """The running second of one name. Every request is in *counts* once, failed and aborted ones too.
+    """The running second of one name: *times* are the ns of each request, failed and aborted ones too.
 
-    *counts* is by bucket, and *touched* are the buckets that are not 0, each once.
+    To count is to append. What bucket each falls in is worked out when the second is over.
     """
 
-    __slots__ = ("aborted", "client_errors", "counts", "errors", "exceptions", "name", "touched")
+    __slots__ = ("aborted", "client_errors", "errors", "exceptions", "name", "times")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.counts = [0] * histogram.BUCKETS.stop
-        self.touched: list[int] = []
+        self.times: list[int] = []
         self.errors = 0
         self.client_errors = 0
         self.aborted = 0
         self.exceptions: dict[str, int] = {}
-
-    def count(self, i: int) -> None:
-        """Count one in bucket *i*."""
-        if not self.counts[i]:
-            self.touched.append(i)
-        self.counts[i] += 1
 
     def blame(self, exception: str) -> None:
         """Count an exception type, bounded: the ninth and later types are ``~other``."""
@@ -46,21 +39,16 @@ class Cell:
 
     def take(self) -> Packed:
         """Return what was counted and start from zero."""
-        counts, touched = self.counts, self.touched
-        many = array("I", [counts[i] for i in touched])
+        times, self.times = self.times, []
         packed = Packed(
             self.name,
-            sum(many),
+            len(times),
             self.errors,
             self.client_errors,
             self.aborted,
-            array("H", touched),
-            many,
+            *_packed(histogram.of(times)),
             self.exceptions or NOTHING,
         )
-        for i in touched:
-            counts[i] = 0
-        touched.clear()
         self.errors = self.client_errors = self.aborted = 0
         if self.exceptions:
             self.exceptions = {}

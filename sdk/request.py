@@ -10,7 +10,6 @@ from time import perf_counter_ns
 from typing import Any
 
 from .cell import Cell
-from .histogram import index
 from .window import Window
 
 
@@ -51,7 +50,7 @@ class Request:
         window.streams.add(self._begun)
         with window.lock:
             window.turn_when_due()
-            window.stream(self.name()).count(index(ns))
+            window.stream(self.name()).times.append(ns)
 
     def name(self) -> str:
         """Return what it is called, asked for once it is over, or a stream."""
@@ -59,7 +58,7 @@ class Request:
         return self._called
 
     def _count(self, cell: Cell, ns: int, failed: str, *, aborted: bool) -> None:
-        cell.count(index(ns))
+        cell.times.append(ns)
         if aborted:
             cell.aborted += 1
         elif failed or self.status >= 500:

@@ -13,7 +13,6 @@ from time import perf_counter_ns
 from . import routes
 from .asgi import App, Message, Receive, Scope, Send
 from .cell import Cell
-from .histogram import index
 from .window import Window
 
 WENT_AWAY = frozenset({"ClientDisconnect", "ClientDisconnected", "WebSocketDisconnect"})
@@ -25,7 +24,7 @@ def opened(window: Window, scope: Scope, begun: int, status: int = 0) -> Cell:
     ns = perf_counter_ns() - begun
     window.turn_when_due()
     cell = window.stream(routes.name(scope, status))
-    cell.count(index(ns))
+    cell.times.append(ns)
     return cell
 
 

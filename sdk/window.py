@@ -1,7 +1,7 @@
 """The last minute of an app, second by second: live cells, and a ring of closed slots.
 
-A cell counts one route (or one dependency) of the running second; recording is one dict increment. When the
-second is over, ``turn`` packs what the cells hold into a closed slot and empties them. Bounds: at most
+A cell counts one route (or one dependency) of the running second; recording is one append. When the second is
+over, ``turn`` packs what the cells hold into a closed slot and empties them. Bounds: at most
 ``max_routes`` routes, then everything else is ``~other``; eight exception types a cell; sixty slots.
 """
 
@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-from . import histogram
 from .cell import Cell, Closed
 from .minute import Minute
 from .totals import Totals
@@ -94,10 +93,9 @@ class Window:
 
     def call(self, name: str, ns: int, exception: str | None = None) -> None:
         """Count a call to a dependency that has just ended, from any thread."""
-        i = histogram.index(ns)
         with self._lock:
             cell = _bounded(self._dependencies, name, MAX_DEPENDENCIES)
-            cell.count(i)
+            cell.times.append(ns)
             if exception is not None:
                 cell.errors += 1
                 cell.blame(exception)
@@ -110,10 +108,10 @@ class Window:
             self._turn()
 
     def _turn(self) -> None:
-        routes = tuple(cell.take() for cell in self._cells.values() if cell.touched)
+        routes = tuple(cell.take() for cell in self._cells.values() if cell.times)
         with self._lock:
-            dependencies = tuple(cell.take() for cell in self._dependencies.values() if cell.touched)
-        streams = tuple(cell.take() for cell in self._streams.values() if cell.touched or cell.exceptions)
+            dependencies = tuple(cell.take() for cell in self._dependencies.values() if cell.times)
+        streams = tuple(cell.take() for cell in self._streams.values() if cell.times or cell.exceptions)
         if routes or dependencies or streams:
             closed = Closed(self._t, routes, dependencies, self.peak, streams)
             self._ring.append(closed)
