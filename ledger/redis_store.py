@@ -152,8 +152,8 @@ class RedisStore:
     ) -> None:
         self._redis = client
         self._call = commands(client)
-        timeout_s = client.connection_pool.connection_kwargs.get("socket_timeout")
-        self._line = Line(client.connection_pool, timeout_s, ResponseError)
+        pool = client.connection_pool
+        self._line = Line(pool, pool.connection_kwargs["socket_timeout"])
         self._declared = declared
         self._size = segment
         self._archive = Archive(archive) if archive else None

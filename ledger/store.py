@@ -142,10 +142,11 @@ def check_batch(tenant: str, entries: Sequence[Entry], expected: Head) -> None:
 
 def check_chain(head: Head, entries: Sequence[Entry]) -> Head:
     """The head after *entries*. Raises BrokenChain unless they follow *head* one by one."""
+    before: Head | Entry = head
     for entry in entries:
-        check_link(head, entry)
-        head = entry.head
-    return head
+        check_link(before, entry)
+        before = entry
+    return entries[-1].head if entries else head
 
 
 def element_of(entry: Entry) -> bytes:
