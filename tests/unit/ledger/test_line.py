@@ -89,6 +89,7 @@ async def test_calls_go_over_one_connection(wires):
     line = Line(wires, 5.0)
     assert [await pinged(line, wires) for _ in range(3)] == [b"PONG"] * 3
     assert len(wires.made) == 1
+    assert line._wire._alarm.cancelled(), "or it would end a later call"
     assert not line.busy
 
 
@@ -181,3 +182,11 @@ async def test_who_opened_the_connection_hears_that_it_was_closed(wires):
     async with asyncio.timeout(5):
         await wires.made[0].disconnect()
     assert await pinged(line, wires) == b"PONG"
+
+
+async def test_a_connection_that_is_being_closed_is_not_used(wires):
+    line = Line(wires, 5.0)
+    await pinged(line, wires)
+    await wires.made[0].disconnect(nowait=True)
+    assert await pinged(line, wires) == b"PONG"
+    assert wires.out == {wires.made[1]}
