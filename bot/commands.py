@@ -19,13 +19,16 @@ from bot.feedback import feedback
 from bot.glass import Wish, review
 from bot.order import Order, person_named
 from bot.pages import Invitations
+from bot.policy_page import policy
 from bot.ports import Answer, Said, Tap, Verb
 from bot.receipts import stamp
 from bot.room import House, Room
 from bot.tokens import Codes
 from bot.totp_enrol import totp
 from bot.unlinking import unlink
+from bot.week import week
 from bot.words import hm
+from handlers.shadow import MemoryShelf, Shelf
 from ledger import events as ev
 from ledger.chain import Entry
 from ledger.events import Event, Ref
@@ -62,7 +65,8 @@ NAMED = re.compile(r"\w-\d+\W*$|[./\\<>]")
 class Commands:
     """The desk for typed words. *condition* tells how the program itself is, in lines for /status.
 
-    *invitations* makes approval links where this program has an address that people can open.
+    *invitations* makes approval links where this program has an address that people can open. *shadows* is
+    where what rules in shadow would have said is kept.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Commands:
         condition: Callable[[Room], Sequence[str]],
         evidence: Evidence,
         invitations: Invitations | None = None,
+        shadows: Shelf | None = None,
     ) -> None:
         self._house = house
         self._desk = desk
@@ -84,6 +89,7 @@ class Commands:
         self._condition = condition
         self._invitations = invitations
         self._evidence = evidence
+        self._shadows = shadows or MemoryShelf()
 
     async def tapped(self, tenant: str, tap: Tap) -> Answer:
         """Answer a tap. *tenant* is empty where nobody knows whose it is."""
@@ -248,6 +254,8 @@ class Commands:
         return await unlink(order)
 
     async def status(self, order: Order) -> Answer:
+        if order.first.lower() == "week":
+            return Answer(week(order))
         room = order.room
         lines = [*self._condition(room)]
         opened = room.ledger.view.open()
@@ -330,6 +338,9 @@ class Commands:
     async def declare(self, order: Order) -> Answer:
         return await by_hand.declare(order)
 
+    async def policy(self, order: Order) -> Answer:
+        return await policy(order, self._shadows)
+
     async def dlq(self, order: Order) -> Answer:
         return await by_hand.dlq(order)
 
@@ -411,7 +422,7 @@ class Command:
 
 
 COMMANDS: Mapping[str, Command] = {
-    "status": Command("how everything is, and how I am", Commands.status),
+    "status": Command("how everything is; /status week: who was woken", Commands.status),
     "incidents": Command("what is open, and the newest closed", Commands.incidents),
     "incident": Command("one incident: /incident checkout-3", Commands.incident),
     "audit": Command("the ledger: today, checkout-3, verify, receipt, export", Commands.audit),
@@ -431,6 +442,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "review": Command("sign off a broken glass: /review checkout-3", Commands.review),
     "dlq": Command("what failed for good: /dlq replay 51", Commands.dlq),
+    "policy": Command("every threshold, its source and its record: /policy err_crit", Commands.policy),
     "oncall": Command("who is on call: /oncall override rudo until 18:00", Commands.oncall),
     "maintenance": Command("leave alone: /maintenance checkout until 2h why", Commands.maintenance),
     "pause": Command("nothing executes until /resume; or /pause until 2h why", Commands.pause),

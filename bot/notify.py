@@ -283,6 +283,7 @@ class Notify:
             first=shown.first or message,
             html=card.html,
             digest=shown.digest or sha256(card.html.encode()).hexdigest(),
+            silent=shown.silent if shown.first else quiet,
             keys=_keys(card),
             unsure=False,
             bared_ms=0,
@@ -480,6 +481,7 @@ def _noted(incident: str, to: Address, shown: Shown) -> Decide:
                 recipient=to.recipient,
                 channel=to.channel,
                 card_digest=shown.digest,
+                silent=shown.silent,
             )
         return ev.PageFailed(
             incident_id=incident,

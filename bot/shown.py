@@ -20,7 +20,7 @@ class Shown:
 
     *html* is its text and *digest* the first one's. *keys* tells its live buttons from others; *bared_ms* is
     when they were taken off for the next ones. *unsure*: an edit was begun, and whether it was made is not
-    known. *stale* are older messages, id and text, with theirs.
+    known. *stale* are older messages, id and text, with theirs. *silent*: the first came without sound.
     """
 
     message: str = ""
@@ -34,6 +34,7 @@ class Shown:
     bared_ms: int = 0
     stale: tuple[tuple[str, str], ...] = ()
     failed: str = ""
+    silent: bool = False
 
 
 def name(incident: str, to: Address) -> str:

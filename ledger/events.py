@@ -238,9 +238,12 @@ class Feedback(Event):
 
 
 class Paged(Event):
+    """The first card of an incident reached *recipient* on *channel*; *silent*: without sound."""
+
     recipient: str
     channel: str
     card_digest: str = ""
+    silent: bool = False
 
 
 class PageFailed(Event):

@@ -185,6 +185,7 @@ async def test_an_incident_is_told_at_once_with_sound_and_once_in_the_ledger():
     assert message.card.html.startswith("<b>🔴 checkout: 19 % of requests fail.")
     [(_, paged)] = house.incident.every(ev.Paged)
     assert (paged.recipient, paged.channel, len(paged.card_digest)) == ("chat1", "telegram", 64)
+    assert not paged.silent
     assert not house.due()
 
 
@@ -459,6 +460,8 @@ async def test_an_incident_that_ended_before_anybody_was_told_is_told_quietly_if
     await old.say(POLICY, ev.Recovered(incident_id=NAME, after=WELL), 60)
     old.clock.advance(700)
     assert not old.due()
+    [(_, paged)] = house.incident.every(ev.Paged)
+    assert paged.silent
 
 
 async def test_two_names_for_one_chat_are_one_card():
