@@ -15,8 +15,8 @@ from tests.stages import ROOT, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sdk_workers")]
 
-UVICORN = ("uvicorn", "--workers", "4", "--log-level", "warning", "--port")
-GUNICORN = ("gunicorn", "--workers", "3", "--threads", "2", "--log-level", "warning", "--bind")
+UVICORN = ("uvicorn", "--log-level", "warning")
+GUNICORN = ("gunicorn", "--log-level", "warning")
 HALF = 200
 PATIENCE_S = 45.0
 
@@ -94,24 +94,48 @@ async def serving(*command):
             await process.wait()
 
 
-def uvicorn(port):
-    return *UVICORN, str(port), "tests.e2e.sdk.on_fastapi:app"
+def uvicorn(app, workers, port):
+    return *UVICORN, "--workers", str(workers), "--port", str(port), f"tests.e2e.sdk.{app}:app"
 
 
-def gunicorn(app):
-    return lambda port: (*GUNICORN, f"127.0.0.1:{port}", f"tests.e2e.sdk.{app}:app")
+def gunicorn(app, workers, port, *how):
+    return (
+        *GUNICORN,
+        "--workers",
+        str(workers),
+        *how,
+        "--bind",
+        f"127.0.0.1:{port}",
+        f"tests.e2e.sdk.{app}:app",
+    )
+
+
+def threads(app, workers, port):
+    return gunicorn(app, workers, port, "--threads", "2")
+
+
+def its_own(app, workers, port):
+    return gunicorn(app, workers, port, "--worker-class", "aiohttp.GunicornWebWorker")
 
 
 @pytest.mark.parametrize(
-    ("command", "workers"),
-    [(uvicorn, 4), (gunicorn("on_flask"), 3), (gunicorn("on_django"), 3)],
-    ids=["uvicorn-fastapi", "gunicorn-flask", "gunicorn-django"],
+    ("server", "app", "workers"),
+    [
+        (uvicorn, "on_fastapi", 4),
+        (uvicorn, "on_starlette", 2),
+        (uvicorn, "on_litestar", 2),
+        (uvicorn, "on_bare", 2),
+        (threads, "on_flask", 3),
+        (threads, "on_django", 3),
+        (its_own, "on_aiohttp", 2),
+    ],
+    ids=["fastapi", "starlette", "litestar", "bare", "flask", "django", "aiohttp"],
 )
-async def test_any_worker_tells_of_all_and_a_killed_one_loses_nothing_that_was_told(command, workers):
+async def test_any_worker_tells_of_all_and_a_killed_one_loses_nothing_that_was_told(server, app, workers):
     port = free_port()
     connector = aiohttp.TCPConnector(force_close=True)
     async with (
-        serving(*command(port)),
+        serving(*server(app, workers, port)),
         aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=connector) as http,
     ):
         served = Served(http)
