@@ -188,5 +188,6 @@ async def test_a_connection_that_is_being_closed_is_not_used(wires):
     line = Line(wires, 5.0)
     await pinged(line, wires)
     await wires.made[0].disconnect(nowait=True)
+    assert line._wire.is_spoiled
     assert await pinged(line, wires) == b"PONG"
     assert wires.out == {wires.made[1]}
