@@ -6,8 +6,9 @@
    them kept for pages.
    All chats together: 30 a second. What goes at once is counted too.
 3. "Retry after" holds up its own chat alone.
-4. What may have been sent is not sent again by itself: whoever asked is told `unknown`. An edit may be.
-5. It lives in memory. What is still due after a restart is due in the ledger.
+4. Pictures are not queued: one goes when its chat is at peace, beside the queue, and holds up nothing.
+5. What may have been sent is not sent again by itself: whoever asked is told `unknown`. An edit may be.
+6. It lives in memory. What is still due after a restart is due in the ledger.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
 
-from bot.ports import Address, Answer, Card, Channel, SendError
+from bot.ports import Address, Answer, Card, Channel, Gallery, Picture, SendError
 from ledger.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ CHAT_BURST = 3
 """So many may go to a chat at once; Telegram bears short bursts above its one a second."""
 GROUP_A_MINUTE = 20
 KEPT_FOR_PAGES = 5
+PEACE_S = 0.5
+"""So often a picture looks whether its chat is at peace: nothing waits there, and a whole burst may go."""
 SOON_S = 0.001
 
 
@@ -55,6 +58,11 @@ class Bucket:
         """Seconds until one can be taken that leaves *keep*."""
         self._refill(now)
         return max(0.0, (1 + keep - self._left) / self._rate)
+
+    def rest(self, now: float) -> float:
+        """Seconds until it is full."""
+        self._refill(now)
+        return (self._capacity - self._left) / self._rate
 
     def take(self, now: float) -> None:
         self._refill(now)
@@ -121,6 +129,13 @@ class _Chat:
         keep = KEPT_FOR_PAGES if job.lane is Lane.EDIT else 0
         minute = self.minute.wait(now, keep) if self.minute else 0.0
         return max(self.not_before - now, self.second.wait(now), minute)
+
+    def in_peace_s(self, now: float) -> float:
+        """Seconds until a picture may be tried."""
+        if self.jobs:
+            return PEACE_S
+        minute = self.minute.wait(now, 2 * KEPT_FOR_PAGES) if self.minute else 0.0
+        return max(self.not_before - now, self.second.rest(now), minute)
 
     def take(self, now: float) -> None:
         self.second.take(now)
@@ -197,7 +212,40 @@ class Outbox:
         for document in answer.documents:
             hand = partial(channel.hand, tenant, to, document, reply_to=reply_to)
             sent = await self._now(chat, hand)
+        if answer.picture:
+            await self._illustrate(channel, tenant, to, answer.picture, reply_to)
         return sent
+
+    async def _illustrate(
+        self, channel: Channel, tenant: str, to: Address, picture: Picture, reply_to: str
+    ) -> None:
+        """The picture of an answer, or its sentence. It may fail: the answer has arrived."""
+        said = Answer(picture.alt)
+        try:
+            if isinstance(channel, Gallery):
+                await self._now(self._chat(to), partial(channel.show, to, picture, reply_to=reply_to))
+            else:
+                await self._now(self._chat(to), lambda: channel.say(tenant, to, said, reply_to=reply_to))
+        except SendError as error:
+            log.warning("A picture was not shown to %s: %s", to.recipient or to.to, error)
+
+    async def show(
+        self, gallery: Gallery, to: Address, picture: Picture, *, reply_to: str = "", message: str = ""
+    ) -> str:
+        """Show *picture*, in *message* where there is one, once nothing else is to be said in that chat.
+
+        One try; returns the message's id. Raises SendError.
+        """
+        chat = self._chat(to)
+        while (wait := max(chat.in_peace_s(self._now_s()), self._all.wait(self._now_s()))) > SOON_S:
+            await self._clock.sleep(wait)
+        self._take(chat)
+        try:
+            return await gallery.show(to, picture, reply_to=reply_to, message=message)
+        except SendError as error:
+            if error.retry_after_s > 0:
+                self._hold(chat, error.retry_after_s, error)
+            raise
 
     async def close(self) -> None:
         """Give up what waits. Its callers are told."""

@@ -5,7 +5,7 @@ A channel is one vertical slice. It sends what it is given and turns what arrive
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ledger.events import Act, Ref
 
@@ -131,10 +131,19 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """A small PNG. *alt* says the same in one sentence, for who cannot see or load it."""
+
+    png: bytes
+    alt: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What the person is told. At most 200 characters where it answers a tap; *alert* asks for a box.
 
-    *asks* is the conversation in which the person goes on with the same wish.
+    *asks* is the conversation in which the person goes on with the same wish. *picture* comes after the
+    words; where none can be shown, its sentence does.
     """
 
     text: str
@@ -144,6 +153,7 @@ class Answer:
     rows: tuple[tuple[Button, ...], ...] = ()
     documents: tuple[Document, ...] = ()
     asks: str = ""
+    picture: Picture | None = None
 
 
 class SendError(Exception):
@@ -193,6 +203,15 @@ class Channel(Protocol):
 
     async def hand(self, tenant: str, to: Address, document: Document, *, reply_to: str = "") -> str:
         """Send a file, in one message of its own. Raises SendError, permanent where files cannot go."""
+
+
+@runtime_checkable
+class Gallery(Protocol):
+    """A channel that shows pictures, and changes one that it showed."""
+
+    async def show(self, to: Address, picture: Picture, *, reply_to: str = "", message: str = "") -> str:
+        """Show *picture* in a silent message of its own, or in *message*, which showed another; returns the
+        message's id. The same again is no error. Raises SendError."""
 
 
 class Desk(Protocol):

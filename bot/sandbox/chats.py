@@ -59,17 +59,27 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """A file that came with a message; `kind` is photo or document."""
+    """A file that came with a message; `kind` is photo or document, `size` a photo's width and height.
+
+    *unique* tells this upload from every other, also of the same bytes.
+    """
 
     kind: str
     name: str
     content: bytes
     type: str
+    size: tuple[int, int] = (0, 0)
+    unique: str = ""
 
-    def json(self, unique: str) -> Json:
-        about: Json = {"file_id": f"file-{unique}", "file_unique_id": unique, "file_size": len(self.content)}
+    @property
+    def id(self) -> str:
+        """What sends it again."""
+        return f"{self.kind}-{self.unique}"
+
+    def json(self) -> Json:
+        about: Json = {"file_id": self.id, "file_unique_id": self.unique, "file_size": len(self.content)}
         if self.kind == "photo":
-            return {"photo": [about | {"width": 800, "height": 400}]}
+            return {"photo": [about | {"width": self.size[0], "height": self.size[1]}]}
         return {"document": about | {"file_name": self.name, "mime_type": self.type}}
 
 
@@ -233,7 +243,7 @@ class Chats:
     @staticmethod
     def _content(message: Message) -> Json:
         if message.media:
-            body = message.media.json(f"{message.chat_id}x{message.id}".replace("-", "g"))
+            body = message.media.json()
             text, entities = "caption", "caption_entities"
         else:
             body, text, entities = {}, "text", "entities"

@@ -67,7 +67,7 @@ class Page:
         app = web.Application(middlewares=[_on_loopback])
         app.router.add_get("/", self._index)
         app.router.add_get("/events", self._events)
-        app.router.add_get("/file/{chat}/{message}", self._file)
+        app.router.add_get("/file/{chat}/{message}/{file}", self._file)
         app.router.add_post("/do", self._do)
         for path in FILES:
             app.router.add_get(path, _static)
@@ -92,7 +92,7 @@ class Page:
         self._check(request)
         chat = self.world.telegram.chats.chats.get(int(request.match_info["chat"]))
         message = chat.messages.get(int(request.match_info["message"])) if chat else None
-        if message is None or message.media is None:
+        if message is None or message.media is None or message.media.unique != request.match_info["file"]:
             raise web.HTTPNotFound
         shown = message.media.kind == "photo"
         return web.Response(
@@ -253,8 +253,8 @@ class Page:
             "reply": _first_line(replied.text) if replied else "",
         }
         if message.media:
-            address = f"/file/{chat.id}/{message.id}"
-            body["file"] = {"kind": message.media.kind, "name": message.media.name, "url": address}
+            address, media = f"/file/{chat.id}/{message.id}/{message.media.unique}", message.media
+            body["file"] = {"kind": media.kind, "name": media.name, "url": address, "says": message.text}
         return body
 
     def _whatsapp(self, who: str) -> Json:

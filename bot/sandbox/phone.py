@@ -239,6 +239,20 @@ class TelegramPhone(Phone):
             raise Unmet(f"within {within:g} s {self.who} got no file {ending!r}, but:\n{self.shown()}")
         return found
 
+    async def expects_picture(self, *texts: str, within: float = 15.0) -> Media:
+        """Sooner or later a picture is in a chat whose caption says each of *texts*; the newest one."""
+
+        def newest() -> Media | None:
+            chats, places = self.telegram.chats.chats, self._places()
+            shown = [m for place in places for m in chats[place].messages.values() if m.media]
+            told = [m for m in shown if all(text.lower() in m.text.lower() for text in texts)]
+            return next((m.media for m in reversed(told) if m.media and m.media.kind == "photo"), None)
+
+        found = await self.bell.until(newest, within)
+        if found is None:
+            raise Unmet(f"within {within:g} s {self.who} saw no picture {texts!r}, but:\n{self.shown()}")
+        return found
+
     async def opens(self, code: str = "") -> None:
         """Opens the bot, perhaps by a link with a *code*."""
         self.telegram.write(self.user_id, self.user_id, f"/start {code}".strip())

@@ -23,10 +23,10 @@ from aiohttp.web_request import FileField
 from bot.sandbox import markup
 from bot.sandbox.chats import Chat, Chats, Json, Keyboard, Kind, Media, Message, Refused, User
 from bot.sandbox.delivery import Delivery
+from bot.sandbox.files import Files, input_media
 from bot.sandbox.loopback import Served, serve
 
 TEXT_UNITS, CAPTION_UNITS, ANSWER_UNITS, DATA_BYTES = 4096, 1024, 200, 64
-MOST_FILE_BYTES = 50 * 2**20
 ACTIONS = {"url", "callback_data", "web_app", "login_url", "switch_inline_query", "copy_text", "pay"}
 QUERY_LIVES = 15.0
 SECRET_FORM = re.compile(r"[A-Za-z0-9_-]{1,256}")
@@ -197,6 +197,7 @@ class Telegram:
         self.calls: list[Call] = []
         self.answers: list[Answer] = []
         self.queries: dict[str, Query] = {}
+        self.files = Files()
         self.commands: dict[str, list[Json]] = {}
         self.profile: dict[str, str] = {}
         self.url = ""
@@ -219,6 +220,7 @@ class Telegram:
             "senddocument": partial(self._send_file, "document"),
             "editmessagetext": self._edit_text,
             "editmessagecaption": self._edit_caption,
+            "editmessagemedia": self._edit_media,
             "editmessagereplymarkup": self._edit_keyboard,
             "deletemessage": self._delete,
             "pinchatmessage": self._pin,
@@ -433,12 +435,7 @@ class Telegram:
 
     def _send_file(self, kind: str, params: Params) -> Json:
         chat = self.chats.reachable(params.integer("chat_id"))
-        media = params.file(kind)
-        if media is None:
-            raise Refused(f"Bad Request: there is no {kind} in the request")
-        if len(media.content) > MOST_FILE_BYTES:
-            raise Refused("Request Entity Too Large", 413)
-        media = Media(kind, media.name, media.content, media.type)
+        media = self.files.sent(kind, params.file(kind), params.raw.get(kind))
         return self._post(chat, params, written(params, "caption", CAPTION_UNITS), media=media)
 
     def _post(self, chat: Chat, params: Params, parsed: markup.Parsed, **more: Any) -> Json:
@@ -486,13 +483,27 @@ class Telegram:
         return self._edit(message, parsed, keyboard(params))
 
     def _edit_caption(self, params: Params) -> Json:
-        return self._edit(self._own(params), written(params, "caption", CAPTION_UNITS), keyboard(params))
+        message, parsed = self._own(params), written(params, "caption", CAPTION_UNITS)
+        if not message.media:
+            raise Refused("Bad Request: there is no caption in the message to edit")
+        return self._edit(message, parsed, keyboard(params))
 
-    def _edit(self, message: Message, parsed: markup.Parsed, buttons: Keyboard) -> Json:
-        if (message.text, message.entities, message.keyboard) == (parsed.text, parsed.entities, buttons):
+    def _edit_media(self, params: Params) -> Json:
+        """A text may become a picture, and a picture another; a picture never becomes a text again."""
+        told = Params(params.raw | input_media(params.json("media")))
+        parsed, value = written(told, "caption", CAPTION_UNITS), told.text("media")
+        media = self.files.sent(told.text("type"), told.file("media"), value)
+        return self._edit(self._own(params), parsed, keyboard(params), media)
+
+    def _edit(
+        self, message: Message, parsed: markup.Parsed, buttons: Keyboard, media: Media | None = None
+    ) -> Json:
+        shown = media or message.media
+        before = (message.text, message.entities, message.keyboard, message.media)
+        if before == (parsed.text, parsed.entities, buttons, shown):
             raise Refused(NOT_MODIFIED)
         changed = self.chats.change(
-            message, Kind.EDITED, text=parsed.text, entities=parsed.entities, keyboard=buttons
+            message, Kind.EDITED, text=parsed.text, entities=parsed.entities, keyboard=buttons, media=shown
         )
         return self.chats.message_json(changed)
 
