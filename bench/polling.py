@@ -69,8 +69,8 @@ class NoSecrets:
 
 
 class NoStates:
-    async def load(self, tenant: str) -> dict[str, str]:
-        return {}
+    async def load(self, tenant: str, service: str) -> None:
+        return None
 
     async def save(self, tenant: str, states: object) -> None:
         pass

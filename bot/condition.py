@@ -38,10 +38,8 @@ class Condition:
     def mode(self) -> Mode:
         """NORMAL, DEGRADED or EMERGENCY, from Redis, sending and polling."""
         ledger = self.room.ledger
-        missed = [seen for seen in self.detect.seen.values() if seen.missed]
-        polls_ok = (
-            not self.detect.seen or 2 * len(missed) < len(self.detect.seen) or len(self.detect.seen) < 3
-        )
+        missed, of = self.detect.unanswered()
+        polls_ok = of < 3 or 2 * missed < of
         return mode(redis_ok=not ledger.away_since_ms, sends_ok=not self.outbox.failing, polls_ok=polls_ok)
 
     @property
@@ -110,9 +108,12 @@ class Condition:
         return [self._service(service.id) for service in charter.services] if charter else []
 
     def _service(self, name: str) -> str:
-        seen = self.detect.seen.get(name)
-        if seen is None or seen.verdict is None:
+        seen = self.detect.latest(name)
+        if seen is None:
             return f"{name}: not seen yet"
+        age_ms = self.room.now_ms() - seen.at_ms
+        if not seen.is_news(self.room.now_ms(), self.detect.fresh_ms):
+            return f"{name}: not known now, last looked at {max(0, age_ms) // 1000} s ago"
         if seen.missed:
             return f"{name}: does not answer, {seen.missed} polls missed"
         numbers, score = seen.verdict.numbers, seen.verdict.score

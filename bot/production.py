@@ -21,6 +21,7 @@ from bot.answer import Desk
 from bot.app import KEEPALIVE_S, Route, application
 from bot.auditing_ways import Ways
 from bot.auditor import Auditor
+from bot.board import RedisBoard
 from bot.channels.telegram import TelegramChannel, TelegramReceiver, build_application, builder
 from bot.channels.twilio_api import TwilioApi
 from bot.channels.whatsapp import WhatsAppChannel
@@ -69,6 +70,7 @@ from handlers.adapters.witness import HttpWitness
 from handlers.calls import Vendors
 from handlers.charter import Person
 from handlers.checked import Alarm
+from handlers.crew import Crew
 from handlers.detect import Detect
 from handlers.lines import Lines
 from handlers.ports import Model
@@ -277,6 +279,7 @@ class _Program:
             reviewing=lambda room: Reviewing(room, RedisTold(self.redis), self._post),
             offset=against_redis(self.redis, self.settings.redis_url, self.clock),
             alarm=self._alarm,
+            share=lambda tenant: Crew(RedisBoard(self.redis), tenant, self.process),
             vendors=Vendors(self.settings.github_api_base, self.settings.heroku_api_base),
             lines=self._lines,
         )

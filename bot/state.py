@@ -48,8 +48,9 @@ class RedisStates:
     def __init__(self, commands: Commands) -> None:
         self._redis = commands
 
-    async def load(self, tenant: str) -> Mapping[str, str]:
-        return _texts(await self._redis("HGETALL", f"bot:{{{tenant}}}:states"))
+    async def load(self, tenant: str, service: str) -> str | None:
+        kept: bytes | None = await self._redis("HGET", f"bot:{{{tenant}}}:states", service)
+        return kept.decode() if kept is not None else None
 
     async def save(self, tenant: str, states: Mapping[str, str]) -> None:
         flat = [part for pair in states.items() for part in pair]

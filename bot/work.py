@@ -1,4 +1,5 @@
-"""One tenant's work: its detection, its reconcilers and its loop, for whoever holds the lease."""
+"""One tenant's work: its reconcilers and their loop, for whoever holds the lease, and this process's part of
+its polls."""
 
 import asyncio
 import random
@@ -17,6 +18,7 @@ from bot.state import RedisStates
 from bot.witnessed import Witnessed
 from handlers.calls import REAL, Vendors
 from handlers.checked import Alarm, Checking
+from handlers.crew import Share, Sole
 from handlers.detect import Detect
 from handlers.diagnose import Diagnose
 from handlers.escalate import Escalate
@@ -59,6 +61,8 @@ class Tools:
     """Who reminds the people of a room of a broken glass."""
     alarm: Callable[[Room], Alarm] = lambda room: silence
     """How the people of a room are told, at once, what no card is about."""
+    share: Callable[[str], Share] | None = None
+    """This process's part in watching a tenant; without, whoever holds the lease watches all of it."""
 
 
 async def silence(text: str) -> None:
@@ -67,7 +71,7 @@ async def silence(text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A tenant's work in this process. It runs only while the lease is ours."""
+    """A tenant's work in this process: it looks at its share, and reacts only while the lease is ours."""
 
     room: Room
     condition: Condition
@@ -77,11 +81,8 @@ class Work:
 
     async def run(self) -> None:
         """Until cancelled."""
-        await self.lease.run(self._both)
-
-    async def _both(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.loop.run(), name=f"loop:{self.room.tenant}")
+            group.create_task(self.lease.run(self.loop.run), name=f"loop:{self.room.tenant}")
             group.create_task(self.poller.run(), name=f"poller:{self.room.tenant}")
 
 
@@ -98,7 +99,9 @@ def tenant_work(room: Room, tools: Tools, detect: Detect, notify: Notify, lease:
         random.Random(),
         tools.interval_s,
         tools.looks,
+        tools.share(room.tenant) if tools.share else Sole(lambda: lease.held),
     )
+    detect.fresh_ms = round(2 * tools.interval_s * 1000)
     offbox, witness = tools.copied(room), tools.witnessed(room)
     if offbox:
         room.off_box = lambda: offbox.lag().sentence

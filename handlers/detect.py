@@ -5,7 +5,8 @@
 3. When more than half of at least three services stop answering at once, that is one card about the network
    in between, and no action is offered for it.
 4. What other tools alert of is an incident too. It closes when nothing of it fires and nothing is sick.
-5. The folded state is kept outside the process: a restart neither forgets nor pages again.
+5. The folded state is kept outside the process: a restart neither forgets nor pages again, and who takes a
+   service over (handlers/crew.py) goes on where the other ended.
 """
 
 import json
@@ -13,7 +14,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from itertools import batched
 from typing import Protocol
+from zlib import crc32
 
 from pydantic import ValidationError
 
@@ -36,26 +39,33 @@ from detectors.window import Missed, Tick
 from handlers.alerts import SIGNAL, Alerts, reading_of_alerts
 from handlers.changes import Change, Changes, candidates
 from handlers.council import SEES
+from handlers.crew import Heard, Word
 from handlers.ports import Rulebook
 from handlers.readings import reading_of
 from handlers.sanitise import clean
+from handlers.sights import Counts, Sight, Sights, most, together
 from ledger import events as ev
 from ledger.events import Actor, Event, Reading, Suspect
 from ledger.ledger import Decide, Ledger, Refusal
 from ledger.machine import IN_HAND, Incident, Stage
+from ledger.store import StoreDown
 from ledger.view import View, epoch_ms
 
 NETWORK = "network"
 """The service that stands for what lies between us and all the others."""
 NOTHING = Refusal("nothing")
+KEEP_MS = 60_000
+"""What was learned is kept once a minute, and at once when a service turned sick or well."""
+AT_ONCE = 8
+"""So many states are written down in one go."""
 Ranking = Callable[[Iterable[Candidate]], tuple[Ranked, ...]]
 """Ranks what was measured together with what was changed."""
 
 
 class States(Protocol):
-    """Where folded states outlive the process: a text a service."""
+    """Where folded states outlive the process: a text a service. Both raise StoreDown."""
 
-    async def load(self, tenant: str) -> Mapping[str, str]: ...
+    async def load(self, tenant: str, service: str) -> str | None: ...
 
     async def save(self, tenant: str, states: Mapping[str, str]) -> None: ...
 
@@ -69,6 +79,8 @@ class Seen:
     cursor: int = 0
     missed: int = 0
     opened: bool = False
+    at_ms: int = 0
+    """When it was looked at; 0: not by this process yet."""
     history: History = ()
 
 
@@ -81,20 +93,39 @@ class Detect:
     changes: Changes = field(default_factory=Changes)
     alerts: Alerts = field(default_factory=Alerts)
     seen: dict[str, Seen] = field(default_factory=dict)
-    dirty: set[str] = field(default_factory=set)
-    turned: bool = False
-    """Whether a service turned sick or well since the last `keep`: then it is worth keeping at once."""
+    others: Sights = field(default_factory=Sights)
+    fresh_ms: int = 10_000
+    """For how long a look is news: two intervals."""
+    dirty: dict[str, int] = field(default_factory=dict)
+    """What is not kept yet, and since when."""
+    turned: set[str] = field(default_factory=set)
+    """What turned sick or well since it was kept: it is worth keeping at once."""
+    looked: set[str] = field(default_factory=set)
+    """What the others have not been told yet."""
+    silent: set[str] = field(default_factory=set)
+    """What does not answer, of `seen`."""
 
     def verdict(self, tenant: str, service: str) -> Verdict | None:
-        found = self.seen.get(service)
+        found = self._news(service)
         return found.verdict if found else None
 
     def reachable(self, tenant: str, service: str) -> bool:
-        found = self.seen.get(service)
+        found = self._news(service)
         return found is None or found.missed == 0
 
     def deploy(self, tenant: str, service: str) -> str:
         return self.changes.live(self._repository(service))
+
+    def latest(self, service: str) -> Sight | None:
+        """What was seen last of *service*, here or by another process, however old."""
+        seen = self.seen.get(service)
+        if seen and seen.verdict:
+            return Sight("", seen.at_ms, seen.missed, seen.verdict)
+        return self.others.of(service)
+
+    def _news(self, service: str) -> Sight | None:
+        found = self.latest(service)
+        return found if found and found.is_news(epoch_ms(self.ledger.now()), self.fresh_ms) else None
 
     def cursor(self, service: str) -> int:
         found = self.seen.get(service)
@@ -110,14 +141,15 @@ class Detect:
         state, verdict = judge(before, what, policy, open_incident=opened)
         missed = kept.missed + 1 if isinstance(what, Missed) else 0
         past = history.remember(kept.history, state)
-        self.seen[service] = Seen(state, verdict, cursor, missed, opened, past)
-        self.dirty.add(service)
-        self.turned |= bool(verdict.alarms) != bool(kept.verdict and kept.verdict.alarms)
+        self.seen[service] = Seen(state, verdict, cursor, missed, opened, epoch_ms(self.ledger.now()), past)
+        self._note(service, kept, self.seen[service])
         if self._network_is_gone(verdict):
-            await self._say(network_down(self._reading_of_network()))
+            await self._say(network_down(_reading_of_network(self.unanswered())))
             return
-        if view.open_for(NETWORK) and not self._most_are_missed():
-            await self._say(network_back(self._reading_of_network()))
+        if view.open_for(NETWORK) and not self._network_is_gone_for_anybody():
+            await self._say(network_back(_reading_of_network(self.unanswered())))
+        if not opened and verdict.healthy:
+            return
         reading = reading_of(service, verdict, self.deploy(self.ledger.tenant, service))
         alerted = bool(self.alerts.of(service, epoch_ms(self.ledger.now())))
         if self._is_news(detect(service, verdict, reading, (), policy, alerted)):
@@ -125,12 +157,24 @@ class Detect:
             found = self._suspects(service, since_ms, partial(suspects, state, verdict))
             await self._say(detect(service, verdict, reading, found, policy, alerted))
 
-    async def hear(self) -> None:
-        """Append what policy says of other tools' alerts, if anything."""
+    def _note(self, service: str, kept: Seen, now: Seen) -> None:
+        """Note what is to be kept and told of *service*. The first time is spread over a minute by its name,
+        so that many services that begin together are not kept together for ever after."""
+        spread = 0 if kept.at_ms else crc32(service.encode()) % KEEP_MS
+        self.dirty.setdefault(service, now.at_ms - spread)
+        self.looked.add(service)
+        (self.silent.add if now.missed else self.silent.discard)(service)
+        if now.verdict and bool(now.verdict.alarms) != bool(kept.verdict and kept.verdict.alarms):
+            self.turned.add(service)
+
+    async def hear(self, owns: Callable[[str], bool] = lambda service: True) -> None:
+        """Append what policy says of other tools' alerts about the services that this process *owns*."""
         view, now_ms = self.ledger.view, epoch_ms(self.ledger.now())
         policy = self.rulebook.policy(view)
         open_ones = {one.service for one in view.open() if one.reading.signal == SIGNAL}
         for service in sorted(open_ones | {one.service for one in self.alerts.known.values()}):
+            if not owns(service):
+                continue
             firing = self.alerts.of(service, now_ms)
             reading = reading_of_alerts(service, firing, self.deploy(self.ledger.tenant, service))
             seen = self.seen.get(service)
@@ -139,35 +183,70 @@ class Detect:
                 found = self._suspects(service, reading.since_ms, partial(rank, (), ()))
                 await self._say(hear(service, reading, found, policy, sick=sick))
 
-    async def restore(self, states: States) -> None:
-        """Take up the states of the process before. A state that cannot be read starts fresh."""
-        for service, text in (await states.load(self.ledger.tenant)).items():
-            try:
-                kept = json.loads(text)
-                self.seen[service] = Seen(
-                    ServiceState.load(kept["state"]),
-                    cursor=int(kept["cursor"]),
-                    history=history.load(kept.get("history")),
-                )
-            except (ValueError, KeyError, TypeError, ValidationError):
-                continue
-
-    async def keep(self, states: States) -> None:
-        """Save what has changed since the last time."""
-        changed, self.dirty, self.turned = self.dirty, set(), False
-        texts = {
-            name: json.dumps(
-                {"state": one.state.dump(), "cursor": one.cursor, "history": history.dump(one.history)}
+    async def restore(self, states: States, service: str) -> None:
+        """Take up the state of whoever looked at *service* before. One that cannot be read starts fresh."""
+        text = await states.load(self.ledger.tenant, service)
+        try:
+            kept = json.loads(text or "null")
+            found = Seen(
+                ServiceState.load(kept["state"]),
+                cursor=int(kept["cursor"]),
+                history=history.load(kept.get("history")),
             )
-            for name in changed
-            if (one := self.seen.get(name))
-        }
-        if texts:
-            await states.save(self.ledger.tenant, texts)
+        except (ValueError, KeyError, TypeError, ValidationError):
+            return
+        self.seen[service] = found
+        if found.state.missed:
+            self.silent.add(service)
+
+    async def keep(self, states: States, services: Iterable[str] | None = None) -> None:
+        """Save *services*, or all that has changed, a few at a time: whatever else waits goes in between."""
+        wanted = [name for name in (self.dirty if services is None else services) if name in self.dirty]
+        for few in batched(wanted, AT_ONCE):
+            texts = {name: _text(one) for name in few if (one := self.seen.get(name))}
+            since = {name: self.dirty.pop(name) for name in texts}
+            self.turned -= since.keys()
+            try:
+                await states.save(self.ledger.tenant, texts)
+            except StoreDown:
+                self.dirty = since | self.dirty
+                raise
+
+    def due(self, now_ms: int) -> list[str]:
+        """What is to be kept now: what turned, and what has not been kept for a minute."""
+        return [
+            name for name, since in self.dirty.items() if name in self.turned or since <= now_ms - KEEP_MS
+        ]
+
+    def words(self, *, all: bool) -> tuple[Word, ...]:
+        """What to tell the others: what was looked at since the last time, or *all*."""
+        names, self.looked = self.seen if all else self.looked, set()
+        now_ms = epoch_ms(self.ledger.now())
+        found = ((name, self.seen[name]) for name in names if name in self.seen)
+        return tuple(
+            Word(name, max(0, now_ms - one.at_ms), one.missed, one.verdict)
+            for name, one in found
+            if one.verdict
+        )
+
+    def hear_of(self, heard: Iterable[Heard]) -> None:
+        """Take up what the others saw."""
+        self.others.hear(heard, epoch_ms(self.ledger.now()), self.fresh_ms, self.seen)
+
+    def give_up(self, services: Iterable[str]) -> None:
+        """Others look at these *services* now: what we saw last stands until they tell."""
+        for name in services:
+            seen = self.seen.pop(name, None)
+            if seen and seen.verdict:
+                self.others.put(name, Sight("", seen.at_ms, seen.missed, seen.verdict))
+            self.dirty.pop(name, None)
+            for names in (self.turned, self.looked, self.silent):
+                names.discard(name)
 
     def forget_all_but(self, services: Collection[str]) -> None:
         """The charter names these services now; what others did counts no more."""
-        self.seen = {name: seen for name, seen in self.seen.items() if name in services}
+        self.give_up([name for name in self.seen if name not in services])
+        self.others.forget_all_but(services)
 
     def _suspects(self, service: str, since_ms: int, ranked: Ranking) -> tuple[Suspect, ...]:
         """What shifted since *since_ms*, and what was changed before it; nothing when that is no time."""
@@ -190,25 +269,37 @@ class Detect:
         """Whether there is anything to say: asked of the present, which costs no call."""
         return not isinstance(decide(self.ledger.view, self.ledger.now()), Refusal)
 
-    def _most_are_missed(self) -> bool:
-        missed = sum(1 for one in self.seen.values() if one.missed)
-        return len(self.seen) >= 3 and 2 * missed > len(self.seen)
+    def _ours(self) -> Counts:
+        return len(self.silent), len(self.seen)
+
+    def unanswered(self) -> Counts:
+        """Of all services. Where that is not most: of ours."""
+        every = together((self._ours(), *self.others.counts.values()))
+        return every if most(every) or not most(self._ours()) else self._ours()
 
     def _network_is_gone(self, verdict: Verdict) -> bool:
         unreachable = any(alarm.signal == "unreachable" for alarm in verdict.alarms)
-        return unreachable and self._most_are_missed()
+        return unreachable and most(self.unanswered())
 
-    def _reading_of_network(self) -> Reading:
-        missed = sum(1 for one in self.seen.values() if one.missed)
-        text = f"{missed} of {len(self.seen)} services do not answer. It may be our own network."
-        return Reading(
-            service=NETWORK,
-            rule="network",
-            signal="unreachable",
-            severity="critical",
-            headline=f"{missed} of {len(self.seen)} services do not answer",
-            explanation=text,
-        )
+    def _network_is_gone_for_anybody(self) -> bool:
+        return any(most(one) for one in (self.unanswered(), *self.others.counts.values()))
+
+
+def _text(seen: Seen) -> str:
+    kept = {"state": seen.state.dump(), "cursor": seen.cursor, "history": history.dump(seen.history)}
+    return json.dumps(kept)
+
+
+def _reading_of_network(counts: Counts) -> Reading:
+    missed, of = counts
+    return Reading(
+        service=NETWORK,
+        rule="network",
+        signal="unreachable",
+        severity="critical",
+        headline=f"{missed} of {of} services do not answer",
+        explanation=f"{missed} of {of} services do not answer. It may be our own network.",
+    )
 
 
 def detect(

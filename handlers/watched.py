@@ -53,9 +53,9 @@ class Watching:
     async def do(self, work: Work) -> None:
         """Append the report of the hour."""
         offset_ms, clock = await self._offset()
-        since_ms, made_by_now = self._since(self._ledger.view), self._poller.made
+        since_ms, made_by_now = self._since(self._ledger.view), self._poller.made_by_all
         reported_ms, made_then = self._reported
-        made = made_by_now - (made_then if since_ms == reported_ms else self._poller.made_before)
+        made = made_by_now - (made_then if since_ms == reported_ms else self._poller.made_at(since_ms))
 
         def decide(view: View, now: datetime) -> Event | Refusal:
             charter, now_ms = self._rulebook.charter(view), epoch_ms(now)

@@ -20,6 +20,7 @@ from ledger.store import StoreDown
 from ledger.view import epoch_ms
 from sdk.parcel import pack, unpack
 from sdk.together import KEEP_S
+from tests.crews import KeptStates
 from tests.doors import Site
 from tests.rooms import CHARTER, tenant
 from tests.shelves import MemoryShelf
@@ -292,7 +293,9 @@ async def test_time_in_which_nothing_could_be_kept_is_not_silence(acme, redis):
 async def test_a_store_that_is_away_is_no_missed_look(acme):
     detect = Detect(acme.room.ledger, acme.room.rulebook)
     health, charter, service = seen(acme, Away())
-    poller = Poller(acme.room.ledger, acme.room.rulebook, detect, health, None, acme.clock, random.Random(1))
+    poller = Poller(
+        acme.room.ledger, acme.room.rulebook, detect, health, KeptStates(), acme.clock, random.Random(1)
+    )
     assert not await poller._looked(charter, service)
     assert detect.seen == {}
 
@@ -300,7 +303,9 @@ async def test_a_store_that_is_away_is_no_missed_look(acme):
 async def test_silence_opens_an_incident_by_the_rule_for_what_does_not_answer(acme):
     detect = Detect(acme.room.ledger, acme.room.rulebook)
     health, charter, service = seen(acme, MemoryShelf())
-    poller = Poller(acme.room.ledger, acme.room.rulebook, detect, health, None, acme.clock, random.Random(1))
+    poller = Poller(
+        acme.room.ledger, acme.room.rulebook, detect, health, KeptStates(), acme.clock, random.Random(1)
+    )
     await poller.look(charter, service)
     for _ in range(4):
         acme.clock.advance(SILENCE_MS / 1000 + 1)

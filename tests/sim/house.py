@@ -228,8 +228,8 @@ class MemoryStates:
     def __init__(self) -> None:
         self.texts: dict[str, dict[str, str]] = {}
 
-    async def load(self, tenant: str) -> Mapping[str, str]:
-        return dict(self.texts.get(tenant, {}))
+    async def load(self, tenant: str, service: str) -> str | None:
+        return self.texts.get(tenant, {}).get(service)
 
     async def save(self, tenant: str, states: Mapping[str, str]) -> None:
         self.texts.setdefault(tenant, {}).update(states)

@@ -114,7 +114,7 @@ async def test_a_restart_in_the_middle_neither_forgets_nor_opens_again():
     await again.catch_up()
     here.detect = Detect(again, acme.room.rulebook)
     acme.room = replace(acme.room, ledger=again)
-    await here.detect.restore(kept)
+    await here.detect.restore(kept, "checkout")
     await here.goes(30, share=0.5)
     assert here.events == ["Detected"]
     await here.goes(90)
@@ -124,7 +124,7 @@ async def test_a_restart_in_the_middle_neither_forgets_nor_opens_again():
 async def test_a_state_that_cannot_be_read_starts_fresh():
     here = await world()
     for text in ("", "{", json.dumps({"state": {"tests": 5}, "cursor": 1}), json.dumps([1])):
-        await here.detect.restore(States({"checkout": text}))
+        await here.detect.restore(States({"checkout": text}), "checkout")
     await here.goes(60)
     assert here.events == []
 
@@ -172,8 +172,8 @@ class States:
     def __init__(self, kept: Mapping[str, str] | None = None) -> None:
         self.kept = dict(kept or {})
 
-    async def load(self, tenant: str) -> Mapping[str, str]:
-        return self.kept
+    async def load(self, tenant: str, service: str) -> str | None:
+        return self.kept.get(service)
 
     async def save(self, tenant: str, states: Mapping[str, str]) -> None:
         self.kept |= states
