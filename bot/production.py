@@ -53,7 +53,15 @@ from bot.reload import Reload
 from bot.room import House, Room
 from bot.seen import card_of
 from bot.settings import Settings, Telegram, Twilio
-from bot.state import EnvironmentSecrets, RedisAsked, RedisLinkCodes, RedisLinks, RedisStates, RedisTold
+from bot.state import (
+    EnvironmentSecrets,
+    RedisAsked,
+    RedisLinkCodes,
+    RedisLinks,
+    RedisShadows,
+    RedisStates,
+    RedisTold,
+)
 from bot.stepup import RedisMarks, StepUp
 from bot.tokens import Passes, RedisCodes, Tokens
 from bot.truetime import against_redis
@@ -75,6 +83,7 @@ from handlers.detect import Detect
 from handlers.lines import Lines
 from handlers.ports import Model
 from handlers.readings import reading_of
+from handlers.shadow import Shadow
 from ledger import events as ev
 from ledger.clock import WallClock
 from ledger.embedded import EmbeddedValkey
@@ -137,6 +146,7 @@ class _Program:
         self.shown = RedisShown(redis)
         self.changes = ChangeShelf(redis)
         self.alerts = AlertShelf(redis)
+        self.shadows = RedisShadows(redis)
         self.secrets = EnvironmentSecrets(environment)
         self.inbox = Inbox(redis, self.process)
         self.channels: dict[str, Channel] = {}
@@ -193,6 +203,7 @@ class _Program:
             self._condition,
             evidence,
             Invitations(self.tokens, base) if base else None,
+            self.shadows,
         )
         self.routes += Pages(self.house.rooms, desk, self.tokens).routes()
         self.routes += Auditor(self.house.rooms, passes, evidence.auditing.checks).routes()
@@ -285,9 +296,9 @@ class _Program:
         )
         for room in self.house.rooms.values():
             lease = Lease(self.redis, self.clock, room.tenant, self.process)
-            detect = Detect(
-                room.ledger, room.rulebook, self.changes.of(room.tenant), self.alerts.of(room.tenant)
-            )
+            changes, alerts = self.changes.of(room.tenant), self.alerts.of(room.tenant)
+            shadow = Shadow(room.tenant, self.shadows)
+            detect = Detect(room.ledger, room.rulebook, changes, alerts, shadow=shadow)
             self.work.append(tenant_work(room, tools, detect, self._notify(room, detect), lease))
 
     def _notify(self, room: Room, detect: Detect) -> Notify:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 
 from handlers.charter import Charter
+from handlers.shadow import KEPT_MS
 from ledger.redis_store import Commands
 
 LINK_CODE_MS = 600_000
@@ -55,6 +56,31 @@ class RedisStates:
     async def save(self, tenant: str, states: Mapping[str, str]) -> None:
         flat = [part for pair in states.items() for part in pair]
         await self._redis("HSET", f"bot:{{{tenant}}}:states", *flat)
+
+
+class RedisShadows:
+    """`shadow.Shelf`: what rules in shadow would have said, a text a service, in `bot:{tenant}:shadow`.
+
+    It goes when nobody wrote to it for as long as an episode is kept.
+    """
+
+    def __init__(self, commands: Commands) -> None:
+        self._redis = commands
+
+    @staticmethod
+    def _key(tenant: str) -> str:
+        return f"bot:{{{tenant}}}:shadow"
+
+    async def all(self, tenant: str) -> Mapping[str, str]:
+        return _texts(await self._redis("HGETALL", self._key(tenant)))
+
+    async def load(self, tenant: str, service: str) -> str | None:
+        kept: bytes | None = await self._redis("HGET", self._key(tenant), service)
+        return kept.decode() if kept is not None else None
+
+    async def save(self, tenant: str, service: str, text: str) -> None:
+        await self._redis("HSET", self._key(tenant), service, text)
+        await self._redis("PEXPIRE", self._key(tenant), KEPT_MS)
 
 
 class RedisLinkCodes:

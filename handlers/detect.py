@@ -7,6 +7,9 @@
 4. What other tools alert of is an incident too. It closes when nothing of it fires and nothing is sick.
 5. The folded state is kept outside the process: a restart neither forgets nor pages again, and who takes a
    service over (handlers/crew.py) goes on where the other ended.
+6. When a person calls it the new normal, what is usual is learned anew, once: the state says which word of
+   the ledger it followed last.
+7. What a rule in shadow finds opens nothing, worsens nothing and keeps nothing open (handlers/shadow.py).
 """
 
 import json
@@ -29,6 +32,7 @@ from detectors.verdict import (
     ServiceState,
     Verdict,
     judge,
+    new_normal,
     settled,
     should_open,
     should_recover,
@@ -43,6 +47,7 @@ from handlers.crew import Heard, Word
 from handlers.ports import Rulebook
 from handlers.readings import reading_of
 from handlers.sanitise import clean
+from handlers.shadow import Shadow
 from handlers.sights import Counts, Sight, Sights, most, together
 from ledger import events as ev
 from ledger.events import Actor, Event, Reading, Suspect
@@ -104,6 +109,8 @@ class Detect:
     """What the others have not been told yet."""
     silent: set[str] = field(default_factory=set)
     """What does not answer, of `seen`."""
+    shadow: Shadow = field(default_factory=Shadow)
+    """What rules in shadow would have said."""
 
     def verdict(self, tenant: str, service: str) -> Verdict | None:
         found = self._news(service)
@@ -134,15 +141,19 @@ class Detect:
     async def see(self, service: str, what: Tick | Missed, cursor: int) -> None:
         """Fold one poll's result and append what policy says of it, if anything."""
         view = self.ledger.view
-        policy = self.rulebook.policy(view)
+        policy = self.rulebook.policy(view).of(service)
         kept = self.seen.get(service) or Seen(ServiceState.fresh(policy))
         opened = view.open_for(service) is not None
         before = settled(kept.state) if kept.opened and _closed_in_quiet(view, service) else kept.state
+        if (number := view.normals.get(service, 0)) > before.normal:
+            before = new_normal(before, policy, number)
+            self.turned.add(service)
         state, verdict = judge(before, what, policy, open_incident=opened)
         missed = kept.missed + 1 if isinstance(what, Missed) else 0
         past = history.remember(kept.history, state)
         self.seen[service] = Seen(state, verdict, cursor, missed, opened, epoch_ms(self.ledger.now()), past)
         self._note(service, kept, self.seen[service])
+        await self.shadow.see(service, verdict.shadowed, policy, self.seen[service].at_ms, is_open=opened)
         if self._network_is_gone(verdict):
             await self._say(network_down(_reading_of_network(self.unanswered())))
             return
@@ -151,7 +162,7 @@ class Detect:
         if not opened and verdict.healthy:
             return
         reading = reading_of(service, verdict, self.deploy(self.ledger.tenant, service))
-        alerted = bool(self.alerts.of(service, epoch_ms(self.ledger.now())))
+        alerted = bool(self.alerts.of(service, epoch_ms(self.ledger.now()))) and not policy.shadows(SIGNAL)
         if self._is_news(detect(service, verdict, reading, (), policy, alerted)):
             since_ms = verdict.alarms[0].since_ms if verdict.alarms else 0
             found = self._suspects(service, since_ms, partial(suspects, state, verdict))
@@ -170,13 +181,16 @@ class Detect:
     async def hear(self, owns: Callable[[str], bool] = lambda service: True) -> None:
         """Append what policy says of other tools' alerts about the services that this process *owns*."""
         view, now_ms = self.ledger.view, epoch_ms(self.ledger.now())
-        policy = self.rulebook.policy(view)
         open_ones = {one.service for one in view.open() if one.reading.signal == SIGNAL}
         for service in sorted(open_ones | {one.service for one in self.alerts.known.values()}):
             if not owns(service):
                 continue
-            firing = self.alerts.of(service, now_ms)
-            reading = reading_of_alerts(service, firing, self.deploy(self.ledger.tenant, service))
+            policy, deploy = self.rulebook.policy(view).of(service), self.deploy(self.ledger.tenant, service)
+            reading = reading_of_alerts(service, self.alerts.of(service, now_ms), deploy)
+            if reading.signal and policy.shadows(SIGNAL):
+                is_open = view.open_for(service) is not None
+                await self.shadow.see(service, [reading], policy, now_ms, is_open=is_open)
+                reading = reading_of_alerts(service, (), deploy)
             seen = self.seen.get(service)
             sick = bool(seen and seen.verdict and seen.verdict.alarms)
             if self._is_news(hear(service, reading, (), policy, sick=sick)):
@@ -242,6 +256,7 @@ class Detect:
             self.dirty.pop(name, None)
             for names in (self.turned, self.looked, self.silent):
                 names.discard(name)
+            self.shadow.forget(name)
 
     def forget_all_but(self, services: Collection[str]) -> None:
         """The charter names these services now; what others did counts no more."""
