@@ -1,7 +1,7 @@
 """What arrives from vendors: stored durably before it is acknowledged, handled at least once, then removed.
 
 1. `put` stores an update and remembers its id in one step, on disk before the vendor is told 200. The same
-   id again is no news.
+   id again is no news. What comes while others are being stored goes with the next, in one step as well.
 2. A consumer group hands it to one process. When that one dies, another takes it over after 15 s.
 3. What has been handled leaves the stream. What fails is tried five times, then its sender is told, and it
    is parked in `bot:{updates}:bad`: a bad update is answered and recorded, never retried for ever.
@@ -15,6 +15,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from itertools import batched
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ import orjson
 from aiohttp import web
 
 from bot.ports import SendError
+from bot.together import Together
 from handlers.headers import same
 from ledger.clock import Clock
 from ledger.events import Act
@@ -47,15 +49,26 @@ PUT_AGAIN_S = 0.05
 BLOCK_MS = 1_000
 DEAD_MS = 3_600_000
 MOST_PARKED = 1_000
-MOST_DISOWNED = 4_096
+MOST_REMEMBERED = 4_096
 MOST_BODY = 2**20
+MOST_TOGETHER = 2**18
+"""Bytes of updates that are stored in one step; a longer one goes alone."""
+MOST_REMOVED = 512
 ASKS_STATUS = re.compile(r"/status(@\w+)?\s*$")
 SECRET_HEADER = "X-Telegram-Bot-Api-Secret-Token"  # noqa: S105  the header's name, not a secret
 
 PUT = """
-if not redis.call('SET', KEYS[2], '1', 'NX', 'EX', ARGV[1]) then return 0 end
-redis.call('XADD', KEYS[1], '*', unpack(ARGV, 2))
-return 1
+local stored, fields = {}, 8
+for n = 2, #KEYS do
+  local from = 2 + (n - 2) * fields
+  if redis.call('SET', KEYS[n], '1', 'NX', 'EX', ARGV[1]) then
+    redis.call('XADD', KEYS[1], '*', unpack(ARGV, from, from + fields - 1))
+    stored[n - 1] = 1
+  else
+    stored[n - 1] = 0
+  end
+end
+return stored
 """
 TAKE_OVER = """
 local taken = {}
@@ -75,8 +88,8 @@ for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
 end
 """
 REMOVE = """
-redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-return redis.call('XDEL', KEYS[1], ARGV[2])
+redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 2))
+return redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
 """
 PARK = """
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', unpack(ARGV, 4))
@@ -116,6 +129,7 @@ class _Hand:
 
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     last: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    less: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, order: str, task: asyncio.Task[None]) -> None:
         self.tasks.add(task)
@@ -124,12 +138,16 @@ class _Hand:
 
     def _remove(self, order: str, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
+        self.less.set()
         if self.last.get(order) is task:
             del self.last[order]
 
-    async def until_below(self, count: int) -> None:
-        while len(self.tasks) >= count:
-            await asyncio.wait(self.tasks, return_when=asyncio.FIRST_COMPLETED)
+    async def until_free(self, most: int) -> None:
+        """Where there are *most*, wait until half of them are done, so that many are read at once."""
+        if len(self.tasks) >= most:
+            while len(self.tasks) > most // 2:
+                self.less.clear()
+                await self.less.wait()
 
 
 class Inbox:
@@ -144,32 +162,44 @@ class Inbox:
         self._handle_s = idle_s * 2 / 3
         self._put_s = put_s
         self._disowned: dict[tuple[str, str], None] = {}
+        self._begun: dict[tuple[str, str], None] = {}
         self._free = asyncio.Semaphore(AT_ONCE)
+        self._puts = Together(self._put, MOST_TOGETHER, _weight)
+        self._removals = Together(self._remove, MOST_REMOVED, lambda entry: 1)
 
     async def put(self, kind: str, id: str, raw: bytes, meta: Mapping[str, str]) -> bool:
         """Store an update; False if it is here already. Raises StoreDown, then it may be stored or not.
 
         A server that is just being started again is waited for: a tap need not be lost to that.
         """
-        seen = f"{UPDATES}:seen:{kind}:{id}"
-        fields = ("kind", kind, "id", id, "raw", raw, "meta", orjson.dumps(dict(meta)))
+        arrived = Arrived(kind, id, raw, meta)
         why = "it does not answer"
         try:
             async with asyncio.timeout(self._put_s):
                 while True:
                     try:
-                        return bool(await self._redis("EVAL", PUT, 2, UPDATES, seen, REMEMBERED_S, *fields))
+                        return await self._puts.ask(arrived)
                     except StoreDown as down:
                         why = str(down)
                     await asyncio.sleep(PUT_AGAIN_S)
         except TimeoutError:
             raise StoreDown(f"Redis did not store an update within {self._put_s} s: {why}") from None
 
-    def disown(self, kind: str, id: str) -> None:
-        """This update was answered as not run: should it be in the stream, it is dropped."""
-        self._disowned[kind, id] = None
-        while len(self._disowned) > MOST_DISOWNED:
-            del self._disowned[next(iter(self._disowned))]
+    async def _put(self, updates: Sequence[Arrived]) -> list[bool]:
+        seen = [f"{UPDATES}:seen:{one.kind}:{one.id}" for one in updates]
+        fields = [part for one in updates for part in _fields(one)]
+        ask = (PUT, 1 + len(seen), UPDATES, *seen, REMEMBERED_S, *fields)
+        return [bool(stored) for stored in await self._redis("EVAL", *ask)]
+
+    def disown(self, kind: str, id: str) -> bool:
+        """This update is answered as not run: should it be in the stream, it is dropped.
+
+        False where it is being handled here already, so that this would not be true.
+        """
+        if (kind, id) in self._begun:
+            return False
+        _remember(self._disowned, (kind, id))
+        return True
 
     def own(self, kind: str, id: str) -> None:
         """Take `disown` back."""
@@ -201,7 +231,7 @@ class Inbox:
         sweep_at = 0.0
         loop = asyncio.get_running_loop()
         while True:
-            await hand.until_below(IN_HAND)
+            await hand.until_free(IN_HAND)
             if loop.time() >= sweep_at:
                 self._start(await self._late(), receivers, hand)
                 sweep_at = loop.time() + self._idle_s / 3
@@ -253,14 +283,15 @@ class Inbox:
         try:
             async with asyncio.timeout(self._handle_s):
                 if (arrived.kind, arrived.id) in self._disowned:
-                    await self._remove(arrived)
+                    await self._removals.ask(arrived.entry)
                 elif receiver is None:
                     await self._park(arrived, "nobody handles this kind")
                 elif arrived.deliveries > DELIVERIES:
                     await self._give_up(arrived, receiver)
                 else:
+                    _remember(self._begun, (arrived.kind, arrived.id))
                     await receiver.handle(arrived)
-                    await self._remove(arrived)
+                    await self._removals.ask(arrived.entry)
         except Exception:
             log.exception(
                 "%s update %s failed, try %d of %d.", arrived.kind, arrived.id, arrived.deliveries, DELIVERIES
@@ -270,8 +301,9 @@ class Inbox:
         await self._park(arrived, f"failed {DELIVERIES} times")
         await receiver.give_up(arrived)
 
-    async def _remove(self, arrived: Arrived) -> None:
-        await self._redis("EVAL", REMOVE, 1, UPDATES, GROUP, arrived.entry)
+    async def _remove(self, entries: Sequence[str]) -> Sequence[str]:
+        await self._redis("EVAL", REMOVE, 1, UPDATES, GROUP, *entries)
+        return entries
 
     async def _park(self, arrived: Arrived, why: str) -> None:
         fields = ("kind", arrived.kind, "id", arrived.id, "raw", arrived.raw, "why", why)
@@ -283,6 +315,21 @@ class Inbox:
         for task in hand.tasks:
             task.cancel()
         await asyncio.gather(*hand.tasks, return_exceptions=True)
+
+
+def _fields(one: Arrived) -> tuple[str | bytes, ...]:
+    """How it is stored: as many fields as PUT takes for each."""
+    return ("kind", one.kind, "id", one.id, "raw", one.raw, "meta", orjson.dumps(dict(one.meta)))
+
+
+def _remember(newest: dict[tuple[str, str], None], one: tuple[str, str]) -> None:
+    newest[one] = None
+    if len(newest) > MOST_REMEMBERED:
+        del newest[next(iter(newest))]
+
+
+def _weight(one: Arrived) -> int:
+    return 512 + len(one.raw)
 
 
 def _arrived(entry: bytes, fields: Mapping[bytes, bytes], deliveries: int) -> Arrived:
@@ -364,17 +411,19 @@ class TelegramDoor:
         return epoch_ms(self._clock.now())
 
     async def _answer_directly(self, arrived: Arrived, update: Mapping[str, Any]) -> bool:
-        """Whether what may have been stored was answered without Redis; then it is not handled any more."""
+        """Whether what may have been stored is dealt with: it is being handled here already, or was answered
+        without Redis, and then is not handled any more."""
         match update:
             case {"callback_query": {"id": str(query)}}:
-                answer = self._not_run(query)
+                answer = partial(self._not_run, query)
             case {"message": {"text": str(text)}} if self._status and ASKS_STATUS.match(text):
-                answer = self._status(arrived)
+                answer = partial(self._status, arrived)
             case _:
                 return False
-        self._inbox.disown(self.kind, arrived.id)
+        if not self._inbox.disown(self.kind, arrived.id):
+            return True
         try:
-            await answer
+            await answer()
         except (SendError, StoreDown):
             self._inbox.own(self.kind, arrived.id)
             return False

@@ -67,7 +67,8 @@ class WhatsAppDoor:
         except StoreDown as error:
             log.warning("Message %s was not stored: %s", sid, error)
             self.lost.set()
-            self._inbox.disown(MESSAGES, sid)
+            if not self._inbox.disown(MESSAGES, sid):
+                return _twiml()
             return _twiml(phrases.ledger_away() if self._known(number) else "")
         return _twiml()
 

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from bot.ingress import BAD, DELIVERIES, MOST_BODY, SECRET_HEADER, UPDATES, Inbox, TelegramDoor
+from bot.ingress import BAD, DELIVERIES, MOST_BODY, PUT, SECRET_HEADER, UPDATES, Inbox, TelegramDoor
 from bot.ports import SendError
 from ledger.clock import ManualClock
 from ledger.store import StoreDown
@@ -101,6 +101,39 @@ async def test_the_same_id_again_is_no_news_even_after_it_was_handled(redis):
         await hands.until(lambda: hands.done == ["7"])
     assert not await inbox.put("telegram", "7", b"{}", {})
     assert await inbox.put("twilio", "7", b"{}", {})
+
+
+async def test_many_at_once_are_stored_in_few_steps_and_each_is_told_whether_it_was_news(redis):
+    steps = []
+
+    async def counted(*command):
+        steps.append(command[1])
+        return await redis(*command)
+
+    inbox = Inbox(counted, "a")
+    await put(inbox, "7")
+    asked = [str(n) for n in range(300)] + ["5"]
+    raw = {id: b'{"update_id":%d}' % n for n, id in enumerate(asked)}
+    news = await asyncio.gather(*(inbox.put("telegram", id, raw[id], {"order": id}) for id in asked))
+    assert [id for id, is_new in zip(asked, news, strict=True) if not is_new] == ["7", "5"]
+    assert steps.count(PUT) <= 4
+    stored = [fields for _, fields in await redis("XRANGE", UPDATES, "-", "+")]
+    assert [fields[b"id"].decode() for fields in stored] == ["7", *(id for id in asked[:-1] if id != "7")]
+    assert all(fields[b"raw"] == raw[fields[b"id"].decode()] for fields in stored[1:])
+
+
+async def test_what_is_long_does_not_go_with_others(redis):
+    sizes = []
+
+    async def measured(*command):
+        sizes.append(sum(len(part) for part in command if isinstance(part, bytes)))
+        return await redis(*command)
+
+    inbox = Inbox(measured, "a")
+    long = b" " * (MOST_BODY - 1)
+    await asyncio.gather(*(inbox.put("telegram", str(n), long, {}) for n in range(3)))
+    assert max(sizes) < 2 * len(long)
+    assert await inbox.waiting() == 3
 
 
 async def test_the_raw_bytes_and_the_notes_come_out_as_they_went_in(redis):
@@ -341,6 +374,28 @@ async def test_a_tap_that_was_answered_as_not_run_is_dropped_even_if_it_was_stor
         await hands.until(lambda: hands.done == ["2"])
     assert hands.seen == [("2", 1)]
     assert await broken.waiting() == 0
+
+
+async def test_a_tap_that_is_being_handled_is_not_answered_as_not_run(redis):
+    began = asyncio.Event()
+
+    class Began(Hands):
+        async def handle(self, arrived):
+            began.set()
+            await super().handle(arrived)
+
+    async def stored_and_late(*command):
+        answer = await redis(*command)
+        if command[1] == PUT:
+            await began.wait()
+            raise StoreDown("the reply came too late")
+        return answer
+
+    inbox, hands = Inbox(stored_and_late, "a"), Began()
+    async with running(inbox, hands), door(inbox) as (post, refusals):
+        assert await post(tap(1)) == 200
+        await hands.until(lambda: hands.done == ["1"])
+    assert refusals.told == []
 
 
 async def test_taps_of_one_person_queue_apart_from_their_messages(redis):
