@@ -13,7 +13,7 @@ from bot.ports import Answer, Button, Tap, Verb
 from bot.reasons import LEDGER_SAYS, explain, late_ms, name_of, need
 from bot.receipts import stamp
 from bot.refusals import Refusals
-from bot.room import Room
+from bot.room import Room, came_before
 from bot.second_look import chosen_of, is_wanted, second_look
 from bot.seen import CardOf, unknown
 from bot.stepup import LOCKED, StepUp
@@ -109,6 +109,8 @@ class Desk:
             await self.refuse(room, kind, tap, "", person)
 
     async def approve(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
+        if _is_settled(room, incident, tap):
+            return await self._why_not(room, person, incident, tap, Refusal("not_open"))
         if is_wanted(incident, tap):
             return await self._ask_in_private(room, person, incident, tap)
         stepped_up = await self._steps_up(room, person, incident, tap)
@@ -181,6 +183,8 @@ class Desk:
         return self._voted(room, person, incident.id, tap.option, made)
 
     async def deny(self, room: Room, person: Person, incident: Incident, tap: Tap) -> Answer:
+        if _is_settled(room, incident, tap):
+            return await self._why_not(room, person, incident, tap, Refusal("not_open"))
         words = await room.keep_words(tap.words)
         made = await self._record(
             room, person, tap, votes.deny(person, incident.id, tap.anchor, tap.act, words)
@@ -346,6 +350,16 @@ def receipted(answer: Answer) -> Answer:
 def whose(room: Room, tap: Tap) -> Person | None:
     """Who taps: by the vendor's id, or the person that a verified link was made for."""
     return room.people.person(tap.person) if tap.person else room.who(tap.channel, tap.vendor_id)
+
+
+def _is_settled(room: Room, incident: Incident, tap: Tap) -> bool:
+    """Whether *tap* comes to a request that is over: it stays over, so nothing need be asked of the ledger.
+
+    Not where the tap itself was what settled it, and has come again.
+    """
+    ledger = room.ledger
+    known = not ledger.sealed and not ledger.away_since_ms
+    return known and votes.is_over(incident, tap.anchor) and not came_before(tap.act, ledger.view)
 
 
 def _ref(made: Entry) -> ev.Ref:

@@ -41,6 +41,9 @@ SHOWS: frozenset[type[Event]] = frozenset(
 )  # fmt: skip
 """The facts that stand on a card."""
 
+HEARD = SHOWS | {ev.Escalated, ev.Acknowledged}
+"""No other fact is shown or rings: there may be a thousand refusals for one approval."""
+
 
 class Milestone(StrEnum):
     NONE = "none"
@@ -130,6 +133,8 @@ def mark(incident: Incident, person: str = "", channel: str = "") -> Mark:
     """
     told, revision, sounded, how = _Told(), 0, 0, Ring.EDIT
     for fact in incident.facts:
+        if type(fact.event) not in HEARD:
+            continue
         ring = told.hear(fact.event, person, channel)
         if type(fact.event) in SHOWS:
             revision = fact.seq

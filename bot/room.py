@@ -135,10 +135,14 @@ class Room:
         return kept.partition(":")[2] if kept else ""
 
 
+def came_before(act: Act, view: View) -> bool:
+    """Whether *act* made an entry already: its update has come again."""
+    return act.channel in COME_AGAIN and (act.channel, act.update) in view.acts
+
+
 def _once(act: Act, decide: Decide) -> Decide:
     def first(view: View, now: datetime) -> Event | Refusal:
-        came_before = act.channel in COME_AGAIN and (act.channel, act.update) in view.acts
-        return Refusal("came_before") if came_before else decide(view, now)
+        return Refusal("came_before") if came_before(act, view) else decide(view, now)
 
     return first
 

@@ -39,6 +39,8 @@ class Roster:
         self.tenant = tenant
         self._salt = salt
         self._links = links
+        self._charter: Charter | None = None
+        self._written: Mapping[str, Person] = {}
 
     def commitment(self, channel: str, vendor_id: str) -> str:
         return commitment(self._salt, identity(channel, vendor_id))
@@ -47,13 +49,25 @@ class Roster:
         """The person of *charter* behind *vendor_id*, or None: a stranger."""
         if not vendor_id:
             return None
-        for person in charter.people:
-            if vendor_id in self.written(person, channel):
-                return person
-        linked = self._links.all(self.tenant).get(identity(channel, vendor_id))
+        known = identity(channel, vendor_id)
+        if (person := self._by_identity(charter).get(known)) is not None:
+            return person
+        linked = self._links.all(self.tenant).get(known)
         if linked and view.links.get((linked, channel)) == self.commitment(channel, vendor_id):
             return charter.person(linked)
         return None
+
+    def _by_identity(self, charter: Charter) -> Mapping[str, Person]:
+        """The people of *charter* by the ids that stand in it; of two with the same id, the first."""
+        if charter is not self._charter:
+            self._charter = charter
+            self._written = {
+                identity(channel, vendor_id): person
+                for channel in CHANNELS
+                for person in reversed(charter.people)
+                for vendor_id in self.written(person, channel)
+            }
+        return self._written
 
     def reach(self, view: View, person: Person, channel: str) -> str:
         """The vendor's id of *person* on *channel*, or an empty text."""

@@ -332,12 +332,22 @@ def refuse(kind: str, person: str, incident: str, act: Act) -> Decide:
 
 
 def _request(view: View, incident: str, anchor: str, now: datetime) -> tuple[Fact, ev.Validated] | Refusal:
-    request = view.incidents[incident].request
-    if request is None or not request.hash.startswith(anchor) or not isinstance(request.event, ev.Validated):
+    request = _open_request(view.incidents[incident], anchor)
+    if request is None or not isinstance(request.event, ev.Validated):
         return Refusal("not_open")
     if epoch_ms(now) >= request.event.deadline_ms:
         return Refusal("late")
     return request, request.event
+
+
+def is_over(standing: Incident, anchor: str) -> bool:
+    """Whether the request *anchor* of *standing* cannot be voted on any more: it never can be again."""
+    return _open_request(standing, anchor) is None
+
+
+def _open_request(standing: Incident, anchor: str) -> Fact | None:
+    request = standing.request
+    return request if request and request.hash.startswith(anchor) else None
 
 
 def _outdated(view: View, charter: Charter | None, validated: ev.Validated) -> Refusal | None:

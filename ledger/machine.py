@@ -234,13 +234,19 @@ class Incident:
 
     def last(self, *kinds: type[Event]) -> Fact | None:
         """The newest fact of one of *kinds*."""
-        return next((fact for fact in reversed(self.facts) if isinstance(fact.event, kinds)), None)
+        for fact in reversed(self.facts):
+            if isinstance(fact.event, kinds):
+                return fact
+        return None
 
     def every(self, kind: type[E]) -> list[tuple[Fact, E]]:
         return [(fact, fact.event) for fact in self.facts if isinstance(fact.event, kind)]
 
     def latest(self, kind: type[E]) -> E | None:
-        return next((f.event for f in reversed(self.facts) if isinstance(f.event, kind)), None)
+        for fact in reversed(self.facts):
+            if isinstance(event := fact.event, kind):
+                return event
+        return None
 
     @property
     def opened(self) -> ev.Detected:
@@ -321,8 +327,8 @@ class Incident:
 
     @property
     def authorization(self) -> tuple[Fact, ev.Authorized] | None:
-        found = self.every(ev.Authorized)
-        return found[-1] if found else None
+        fact = self.last(ev.Authorized)
+        return (fact, fact.event) if fact and isinstance(fact.event, ev.Authorized) else None
 
     @property
     def unreviewed(self) -> list[tuple[Fact, ev.Authorized]]:

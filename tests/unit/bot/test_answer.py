@@ -242,6 +242,39 @@ async def test_refusals_of_one_person_stand_once_a_minute():
     assert acme.events().count("Refused") == 2
 
 
+class Asked(MemoryStore):
+    """Counts who asks where its end is."""
+
+    heads = 0
+
+    async def head(self, tenant):
+        self.heads += 1
+        return await super().head(tenant)
+
+
+async def test_a_tap_on_what_is_over_is_refused_without_asking_the_store_and_stands_once():
+    store = Asked()
+    acme = await tenant(store=store)
+    await acme.opens()
+    request = await acme.asks()
+    await acme.taps_on("rudo", Verb.APPROVE, request.hash)
+    store.heads = acme.room.ledger.calls = 0
+    for verb in (Verb.APPROVE, Verb.APPROVE, Verb.CONFIRM):
+        assert (await acme.taps_on("tendai", verb, request.hash)).text.startswith("Rudo was first")
+    assert "Too late to deny" in (await acme.taps_on("tendai", Verb.DENY, request.hash)).text
+    assert (store.heads, acme.room.ledger.calls) == (0, 1)
+    assert acme.events().count("Refused") == 1
+
+
+async def test_while_the_ledger_is_away_a_tap_on_what_is_over_is_told_that():
+    acme = await tenant()
+    await acme.opens()
+    request = await acme.asks()
+    await acme.taps_on("rudo", Verb.APPROVE, request.hash)
+    acme.room.ledger.distrust("its end is not the one that it was")
+    assert "sealed" in (await acme.taps_on("tendai", Verb.APPROVE, request.hash)).text
+
+
 async def test_not_an_incident_closes_and_runs_nothing():
     acme = await tenant()
     await acme.opens()
