@@ -13,7 +13,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from html import escape, unescape
 from typing import Any
@@ -31,6 +31,7 @@ from telegram import (
     InlineKeyboardButton,
     InlineKeyboardMarkup,
     InputFile,
+    InputMediaPhoto,
     LinkPreviewOptions,
     MaybeInaccessibleMessage,
     Message,
@@ -63,7 +64,7 @@ from bot import phrases
 from bot.channels.cutting import clip, cut
 from bot.ingress import AT_ONCE, Arrived
 from bot.outbox import Outbox
-from bot.ports import Address, Answer, Button, Card, Desk, Document, Ring, Said, SendError, Tap
+from bot.ports import Address, Answer, Button, Card, Desk, Document, Picture, Ring, Said, SendError, Tap
 from bot.tokens import Choice, Tokens
 from ledger.events import Act
 
@@ -73,6 +74,7 @@ API = "https://api.telegram.org"
 TOAST_UNITS = 200
 CAPTION_UNITS = 1024
 MOST_FILE = 50 * 10**6
+CHART = "chart.png"
 VERDICT_S = 1.5
 REPLY_S = 5.0
 CONNECT_S, READ_S, UPLOAD_S = 3.0, 5.0, 20.0
@@ -269,6 +271,25 @@ class TelegramChannel:
                 **self._about(to, reply_to),
             )
         return str(sent.message_id)
+
+    async def show(self, to: Address, picture: Picture, *, reply_to: str = "", message: str = "") -> str:
+        """One sendPhoto without a sound, its sentence as the caption; or editMessageMedia of *message*."""
+        alt = clip(picture.alt, CAPTION_UNITS)
+        with _translated(), _same_is_fine():
+            if not message:
+                return await self._photo(to, InputFile(picture.png, CHART), alt, reply_to)
+            media = InputMediaPhoto(picture.png, alt, filename=CHART)
+            await self._bot.edit_message_media(media, chat_id=to.to, message_id=int(message))
+        return message
+
+    async def _photo(self, to: Address, photo: InputFile, alt: str, reply_to: str) -> str:
+        about = self._about(to, reply_to) | {"caption": alt, "disable_notification": True}
+        try:
+            return str((await self._bot.send_photo(photo=photo, **about)).message_id)
+        except BadRequest as error:
+            if not (to.topic and _says(error, "message thread not found")):
+                raise
+        return await self._photo(replace(to, topic=None), photo, alt, reply_to)
 
     async def toast(self, query: str, text: str, *, alert: bool = True) -> bool:
         """Answer a tap; False if Telegram has forgotten it. Raises SendError."""
