@@ -3,7 +3,8 @@
 * It decides nothing. Of an incident that is over, "not an incident" is an opinion; of one that is open the
   same tap closes it, and the closing is the opinion.
 * "New normal" makes detection learn anew what is usual (handlers/detect.py follows the ledger). So only who
-  may close an incident says it, of the newest one of a service, and of what is learned at all.
+  may close an incident says it, of the newest one of a service, of what is learned at all, and while that
+  lasts: where policy saw the end of it, what is seen now is the old normal.
 * `/policy` counts what was said, by rule.
 """
 
@@ -74,7 +75,9 @@ def _may_not(view: View, book: Rulebook, standing: Incident, person: Person, kin
     newest = view.newest_for(standing.service)
     if newest and newest.id != standing.id:
         return Refusal("older", newest.id)
-    return None if is_learned(standing) else Refusal("not_learned", standing.reading.signal)
+    if not is_learned(standing):
+        return Refusal("not_learned", standing.reading.signal)
+    return None if lasts(standing) else Refusal("recovered")
 
 
 def _stands(standing: Incident, person: Person, kind: str) -> bool:
@@ -105,6 +108,12 @@ def is_learned(incident: Incident) -> bool:
     return incident.reading.signal in LEARNED
 
 
+def lasts(incident: Incident) -> bool:
+    """Whether what *incident* is about may go on: it is open, or it was a person who closed it."""
+    ended = incident.last(ev.Recovered, ev.Verified, ev.Resolved)
+    return incident.is_open or (ended is not None and isinstance(ended.event, ev.Resolved))
+
+
 def noted(incident: Incident, verb: Verb) -> str:
     """What is answered to who said it."""
     if verb is Verb.NEW_NORMAL:
@@ -122,6 +131,8 @@ def why_not(incident: Incident, refusal: Refusal) -> str:
             return phrases.older(incident.service, refusal.why)
         case "not_learned":
             return phrases.not_learned(refusal.why)
+        case "recovered":
+            return phrases.no_new_normal(incident.service)
         case _:
             return ""
 

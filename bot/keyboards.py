@@ -4,7 +4,7 @@
 that began the stage for Ask again, Detected or Reopened for an acknowledgement, Verified for the cause.
 """
 
-from bot.feedback import is_learned
+from bot.feedback import is_learned, lasts
 from bot.ports import Button, Verb
 from bot.rings import entered
 from bot.scene import Scene
@@ -89,7 +89,7 @@ def _verdict(scene: Scene) -> Row:
     incident = scene.incident
     said = {event.kind for _, event in incident.every(ev.Resolved)}
     wrong = (not_an_incident(scene),) if "not_an_incident" not in said else ()
-    return (*wrong, new_normal(scene)) if is_learned(incident) else wrong
+    return (*wrong, new_normal(scene)) if is_learned(incident) and lasts(incident) else wrong
 
 
 def _opening(scene: Scene) -> str:

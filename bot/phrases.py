@@ -262,6 +262,12 @@ def older(service: str, newest: str) -> str:
     return _fit(f"{_who(service)} has a newer incident: say it of that one. /feedback {newest} normal")
 
 
+def no_new_normal(service: str) -> str:
+    """Policy saw it recover: what is seen now is what was usual before."""
+    over = f"{_who(service)} recovered, so what is seen now is the old normal: nothing was changed"
+    return f"{over}. If it was no incident, say so: Not an incident, on its card."
+
+
 def not_learned(signal: str) -> str:
     """Nothing is learned there that could be learned anew."""
     what = "Only what is usual in latency, traffic and hangs is learned"

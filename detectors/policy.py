@@ -234,19 +234,34 @@ class Policy(BaseModel):
             ),
         )
 
+    @cached_property
+    def by_route(self) -> tuple[Row, ...]:
+        """The tests that each busy route is put to on its own."""
+        return tuple(row for row in self.rows if row.rule in {"err_crit", "tail"})
+
     def shadows(self, rule: str) -> bool:
         """Return whether *rule* is judged and recorded alone."""
         return bool(self.shadow) and (rule in self.shadow or EVERY in self.shadow)
 
     def of(self, service: str) -> "Policy":
         """Return what holds for *service*."""
-        return self.by_service.get(service, self)
+        changes = self.services.get(service)
+        if changes is None:
+            return self
+        known = self.by_service
+        if service not in known:
+            known[service] = self.without_services.with_overrides(changes)
+        return known[service]
 
     @cached_property
-    def by_service(self) -> Mapping[str, "Policy"]:
-        """The policy of each service that has one of its own."""
-        common = type(self).model_validate(self.model_dump() | {"services": {}})
-        return {name: common.with_overrides(changes) for name, changes in self.services.items()}
+    def by_service(self) -> dict[str, "Policy"]:
+        """What `of` has found already."""
+        return {}
+
+    @cached_property
+    def without_services(self) -> "Policy":
+        """What holds for every service that has nothing of its own."""
+        return type(self).model_validate(self.model_dump() | {"services": {}})
 
     def canonical(self) -> str:
         """Return the whole policy as JSON with sorted keys: the text that the digest is of."""

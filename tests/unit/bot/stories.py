@@ -384,6 +384,10 @@ MOMENTS["recovered, a new normal"] = (
     Story().detected(SLOW).agreed().asked().say(TENDAI, ev.Feedback(kind="new_normal"), 20)
     .say(POLICY, ev.Recovered(after=WELL), 80)
 )  # fmt: skip
+MOMENTS["closed, slow"] = Story().detected(SLOW).agreed().asked().say(RUDO, ev.Resolved(kind="resolved"), 60)
+MOMENTS["not an incident, slow"] = (
+    Story().detected(SLOW).agreed().asked().say(RUDO, ev.Resolved(kind="not_an_incident"), 60)
+)
 MOMENTS["expired, slow"] = Story().detected(SLOW).agreed().asked().expired()
 MOMENTS["denied"] = _with(told().agreed().asked(), ev.Denied, TENDAI, 60, ev.Validated)
 MOMENTS["denied, theory B"] = _with(

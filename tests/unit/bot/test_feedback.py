@@ -5,6 +5,7 @@ import pytest
 from bot.feedback import HOW, WORDS
 from bot.ports import Verb
 from ledger import events as ev
+from ledger.events import Actor
 from ledger.machine import Stage
 from tests.rooms import POLICY, READING, Tenant, tenant
 from tests.unit.bot.test_commands import Front, front
@@ -23,6 +24,11 @@ async def detected(acme: Tenant, reading: ev.Reading = READING) -> str:
 
 async def recovered(acme: Tenant, name: str = "checkout-1") -> None:
     await acme.record(POLICY, lambda v, n: ev.Recovered(incident_id=name, after=READING))
+
+
+async def closed(acme: Tenant, name: str = "checkout-1") -> None:
+    """Rudo closes it, whatever it does."""
+    await acme.record(Actor.engineer("rudo", "telegram"), lambda v, n: ev.Resolved(incident_id=name))
 
 
 def said(acme: Tenant) -> list[tuple[str, str]]:
@@ -104,6 +110,24 @@ async def test_a_new_normal_is_refused_where_nothing_is_learned():
     assert acme.incident.latest(ev.Refused).kind == "not_learned"
 
 
+async def test_a_new_normal_is_not_said_of_what_policy_saw_recover():
+    acme = await tenant()
+    opened = await detected(acme, SLOW)
+    await recovered(acme)
+    answer = await acme.taps_on("tendai", Verb.NEW_NORMAL, opened, "")
+    assert "the old normal" in answer.text
+    assert said(acme) == []
+
+
+async def test_a_new_normal_is_said_of_what_a_person_closed():
+    acme = await tenant()
+    opened = await detected(acme, SLOW)
+    await acme.taps_on("tendai", Verb.NOT_INCIDENT, opened, "")
+    answer = await acme.taps_on("tendai", Verb.NEW_NORMAL, opened, "")
+    assert answer.text.startswith("Noted: this is the new normal.")
+    assert said(acme) == [("tendai", "new_normal")]
+
+
 async def test_a_new_normal_is_said_of_the_newest_incident():
     acme = await tenant()
     opened = await detected(acme, SLOW)
@@ -136,7 +160,7 @@ async def test_a_stranger_says_nothing(verb: Verb):
 async def test_an_opinion_that_comes_again_after_a_crash_counts_once_and_is_answered_alike(verb: Verb):
     acme = await tenant()
     opened = await detected(acme, SLOW)
-    await recovered(acme)
+    await closed(acme)
     tap = acme.tap("tendai", verb, opened)
     first = await acme.desk.tapped("acme", tap)
     assert await acme.desk.tapped("acme", tap) == first
@@ -156,7 +180,7 @@ async def test_an_opinion_that_comes_again_after_a_crash_counts_once_and_is_answ
 async def test_a_word_says_what_the_button_says(word: str, kind: str):
     here: Front = await front()
     await detected(here.acme, SLOW)
-    await recovered(here.acme)
+    await closed(here.acme)
     assert "Noted" in await here.told("tendai", f"/feedback checkout-1 {word}")
     assert said(here.acme) == [("tendai", kind)]
 
@@ -164,7 +188,7 @@ async def test_a_word_says_what_the_button_says(word: str, kind: str):
 async def test_whatsapp_knows_the_bare_word():
     here = await front()
     await detected(here.acme, SLOW)
-    await recovered(here.acme)
+    await closed(here.acme)
     told = await here.told("+263770000002", "feedback checkout-1 normal", channel="whatsapp", private=True)
     assert "new normal" in told
 
