@@ -9,7 +9,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,12 +60,19 @@ def insist(answer: Entry | Refusal) -> None:
 
 
 class Loop:
-    """Runs the reconcilers of one tenant while this process holds its lease."""
+    """Runs the reconcilers of one tenant while this process holds its lease: *may* it start anything now?"""
 
-    def __init__(self, ledger: Ledger, reconcilers: Sequence[Reconciler], clock: Clock) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        reconcilers: Sequence[Reconciler],
+        clock: Clock,
+        may: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._ledger = ledger
         self._reconcilers = tuple(reconcilers)
         self._clock = clock
+        self._may = may
         self._wake = asyncio.Event()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._failed: dict[str, tuple[int, int]] = {}
@@ -97,6 +104,8 @@ class Loop:
     def _look(self) -> int:
         """Start what is due, having looked at what changed. Returns when to look again."""
         now_ms = epoch_ms(self._clock.now())
+        if not self._may():
+            return now_ms + SWEEP_MS
         self._ask(now_ms)
         next_ms = self._sweep_ms
         for works in list(self._due.values()):

@@ -1,13 +1,16 @@
 """Who does a tenant's work: one at a time, and whatever ends it, it begins again."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from bot.lease import LEASE_MS, RELEASE, RENEW, Lease
+from handlers.reconciler import Loop
+from handlers.reconciler import Work as Due
 from ledger.clock import ManualClock
 from ledger.store import StoreDown
+from tests.rooms import tenant
 
 NOON = datetime(2026, 6, 3, 12, tzinfo=UTC)
 
@@ -115,5 +118,96 @@ async def test_who_loses_the_lease_stops_working(clock):
     redis.away = False
     await passes(clock, 12)
     assert (work.begun, work.running) == (2, True)
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+
+
+async def test_after_a_pause_of_twelve_seconds_nothing_is_held_before_the_server_was_asked_again(clock):
+    redis, work, ticking = Redis(clock), Work(), [0.0]
+    lease = Lease(redis, clock, "acme", "a", monotonic=lambda: ticking[0])
+    run = asyncio.create_task(lease.run(work))
+    await passes(clock, 1)
+    assert lease.held
+    ticking[0] += 12  # nothing of ours has run since: no renewal, no loss
+    assert (lease.held, work.running) == (False, True)
+    clock.advance(12)
+    await passes(clock, 3)
+    assert (lease.held, work.begun) == (True, 2)
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+    assert not lease.held
+
+
+async def test_the_nine_seconds_count_from_before_the_server_was_asked(clock):
+    redis, ticking = Redis(clock), [0.0]
+
+    async def slow(*command):
+        ticking[0] += 8
+        return await redis(*command)
+
+    lease = Lease(slow, clock, "acme", "a", monotonic=lambda: ticking[0])
+    run = asyncio.create_task(lease.run(Work()))
+    await passes(clock, 1)
+    assert lease.held
+    ticking[0] += 1
+    assert not lease.held
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+
+
+@pytest.mark.parametrize("step_s", [-86_400, 86_400])
+async def test_a_wall_clock_that_is_set_neither_ends_nor_prolongs_a_lease(step_s):
+    class Set(ManualClock):
+        """A wall clock that somebody sets; sleepers do not notice."""
+
+        step = timedelta()
+
+        def now(self):
+            return super().now() + self.step
+
+    clock = Set(NOON)
+    started = NOON.timestamp()
+    redis, work = Redis(ManualClock(NOON)), Work()
+    redis.clock = clock
+    lease = Lease(redis, clock, "acme", "a", monotonic=lambda: ManualClock.now(clock).timestamp() - started)
+    run = asyncio.create_task(lease.run(work))
+    redis.clock = ManualClock(NOON)  # the server's own, which goes on as before
+    await passes(clock, 1)
+    clock.step = timedelta(seconds=step_s)
+    for _ in range(20):
+        redis.clock.advance(1)
+        await passes(clock, 1)
+        assert lease.held
+    assert (work.begun, work.running) == (1, True)
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+
+
+async def test_a_loop_starts_nothing_while_it_may_not(clock):
+    acme = await tenant(clock=clock)
+    may, done = [True], []
+
+    class Always:
+        name = "always"
+
+        def due(self, view, now_ms):
+            return [Due(str(now_ms), now_ms)]
+
+        async def do(self, work):
+            done.append(work.key)
+
+    loop = Loop(acme.room.ledger, [Always()], clock, lambda: may[0])
+    run = asyncio.create_task(loop.run())
+    await passes(clock, 3)
+    assert done
+    may[0] = False
+    before = len(done)
+    await passes(clock, 10)
+    loop.wake()
+    await passes(clock, 1)
+    assert len(done) == before
+    may[0] = True
+    await passes(clock, 3)
+    assert len(done) > before
     run.cancel()
     await asyncio.gather(run, return_exceptions=True)
