@@ -13,7 +13,7 @@ from bot.words import hm, span, tenths
 from detectors.history import KEPT_MS, History, Point
 from ledger import events as ev
 from ledger.events import Event
-from ledger.machine import Incident
+from ledger.machine import Fact, Incident
 
 MARKS: Mapping[type[Event], str] = {
     ev.Detected: "opened",
@@ -95,9 +95,9 @@ def began_ms(incident: Incident) -> int:
     return (incident.reading.since_ms if fact else 0) or (fact.at_ms if fact else incident.opened_ms)
 
 
-def newest(incident: Incident) -> int:
-    """The seq of the newest fact that a chart must show."""
-    return next(fact.seq for fact in reversed(incident.facts) if type(fact.event) in REDRAWN)
+def newest(incident: Incident) -> Fact:
+    """The newest fact that a chart must show."""
+    return next(fact for fact in reversed(incident.facts) if type(fact.event) in REDRAWN)
 
 
 def alt(chart: Chart) -> str:

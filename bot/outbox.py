@@ -229,6 +229,12 @@ class Outbox:
         except SendError as error:
             log.warning("A picture was not shown to %s: %s", to.recipient or to.to, error)
 
+    async def peace(self, to: Address) -> None:
+        """Return once nothing is to be said there, and enough may be said soon."""
+        chat = self._chat(to)
+        while (wait := max(chat.in_peace_s(self._now_s()), self._all.wait(self._now_s()))) > SOON_S:
+            await self._clock.sleep(wait)
+
     async def show(
         self, gallery: Gallery, to: Address, picture: Picture, *, reply_to: str = "", message: str = ""
     ) -> str:
@@ -236,9 +242,8 @@ class Outbox:
 
         One try; returns the message's id. Raises SendError.
         """
+        await self.peace(to)
         chat = self._chat(to)
-        while (wait := max(chat.in_peace_s(self._now_s()), self._all.wait(self._now_s()))) > SOON_S:
-            await self._clock.sleep(wait)
         self._take(chat)
         try:
             return await gallery.show(to, picture, reply_to=reply_to, message=message)

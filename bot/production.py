@@ -29,6 +29,7 @@ from bot.channels.whatsapp_book import Book
 from bot.channels.whatsapp_door import MESSAGES, STATUSES, WhatsAppDoor
 from bot.channels.whatsapp_receiver import Missed, StatusReceiver, WhatsAppReceiver, page_failed
 from bot.channels.whatsapp_templates import variable
+from bot.charting import Charting
 from bot.commands import COMMANDS, Commands
 from bot.commits import CommitDoor
 from bot.commits import Shelf as ChangeShelf
@@ -150,6 +151,7 @@ class _Program:
         self.secrets = EnvironmentSecrets(environment)
         self.inbox = Inbox(redis, self.process)
         self.channels: dict[str, Channel] = {}
+        self.charting = Charting(redis, self.shown, self.outbox, self.channels, self.clock)
         self.receivers: dict[str, Receiver] = {}
         self.routes: list[Route] = []
         self.work: list[Work] = []
@@ -290,6 +292,7 @@ class _Program:
             reviewing=lambda room: Reviewing(room, RedisTold(self.redis), self._post),
             offset=against_redis(self.redis, self.settings.redis_url, self.clock),
             alarm=self._alarm,
+            pictured=self.charting.pictures,
             share=lambda tenant: Crew(RedisBoard(self.redis), tenant, self.process),
             vendors=Vendors(self.settings.github_api_base, self.settings.heroku_api_base),
             lines=self._lines,

@@ -96,6 +96,11 @@ class Room:
         found = ((channel, self.roster.reach(view, person, channel)) for channel in ("telegram", "whatsapp"))
         return [Address(channel, to, person.id, person.id) for channel, to in found if to]
 
+    def address(self, channel: str, to: str) -> Address:
+        """Whose chat that is, and in which topic; nobody's if it is no longer anybody's."""
+        known = [*self.addresses(), *(one for p in self.people.people for one in self.private(p))]
+        return next((a for a in known if (a.channel, a.to) == (channel, to)), Address(channel, to, ""))
+
     def reach(self, name: str) -> list[Address]:
         """Every way to reach the person whose charter id is *name* alone."""
         person = self.people.person(name)

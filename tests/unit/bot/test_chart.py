@@ -87,7 +87,7 @@ def test_a_sentence_fits_into_a_caption():
 def test_every_moment_of_an_incident_has_a_chart(story):
     incident = story.incident
     assert marks(incident)[0].label == "opened"
-    assert newest(incident) in {fact.seq for fact in incident.facts}
+    assert newest(incident) in incident.facts
     assert [one.at_ms for one in marks(incident)] == sorted(one.at_ms for one in marks(incident))
     assert began_ms(incident) > 0
 
@@ -96,7 +96,7 @@ def test_what_was_approved_run_and_verified_stands_on_it():
     story = told().agreed().asked().approved().authorized().started().executed().verified()
     assert story.incident.stage is Stage.RESOLVED
     assert [one.label for one in marks(story.incident)] == ["opened", "approved", "ran", "recovered"]
-    assert newest(story.incident) == story.incident.facts[-1].seq
+    assert newest(story.incident) == story.incident.facts[-1]
 
 
 def test_it_began_when_policy_says_so_and_not_when_it_was_seen():
