@@ -63,8 +63,6 @@ class Tools:
     """How the people of a room are told, at once, what no card is about."""
     pictured: Callable[[Room, Detect], Reconciler | None] = lambda room, detect: None
     """Who hangs charts under the cards of a room."""
-    pictured: Callable[[Room, Detect], Reconciler | None] = lambda room, detect: None
-    """Who hangs charts under the cards of a room."""
     share: Callable[[str], Share] | None = None
     """This process's part in watching a tenant; without, whoever holds the lease watches all of it."""
 
@@ -123,7 +121,6 @@ def tenant_work(room: Room, tools: Tools, detect: Detect, notify: Notify, lease:
         Watching(ledger, rules, poller, tools.process, tools.offset),
         Checking(ledger, rules, room.store, tools.process, tools.alarm(room)),
         *(one for one in (offbox, witness, tools.reviewing(room), tools.lines(room)) if one),
-        *(one for one in (tools.pictured(room, detect),) if one),
         *(one for one in (tools.pictured(room, detect),) if one),
     )
     condition = Condition(
