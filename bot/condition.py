@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from bot.adoption import Adoption
 from bot.offbox import Lag, OffBox
 from bot.outbox import Outbox
+from bot.policy_page import in_shadow
 from bot.room import Room
 from bot.witnessed import Witnessed
 from bot.words import at
@@ -57,6 +58,7 @@ class Condition:
         found += [self.offbox.lag().sentence] if self.offbox else []
         found += [self.witness.seen().sentence] if self.witness else []
         found += self._services()
+        found += in_shadow(room.rulebook.policy(room.ledger.view))
         found += self._unreached()
         found += self._duty()
         if room.ledger.view.is_paused(room.now_ms()):

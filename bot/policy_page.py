@@ -99,7 +99,11 @@ def _kind(source: str) -> str:
 def _differs(policy: Policy) -> list[str]:
     """Which services have thresholds of their own, and what stands in shadow."""
     own_ones = [f"{name} ({len(said)})" for name, said in own(policy).items() if said]
-    lines = [f"Thresholds of their own: {', '.join(own_ones)}."] if own_ones else []
+    return [*([f"Thresholds of their own: {', '.join(own_ones)}."] if own_ones else []), *in_shadow(policy)]
+
+
+def in_shadow(policy: Policy) -> list[str]:
+    """A line that names what is recorded and not told; none where nothing is."""
     silent = [*policy.shadow] if EVERY not in policy.shadow else ["every rule"]
     for name in policy.services:
         theirs = policy.of(name).shadow
@@ -107,7 +111,7 @@ def _differs(policy: Policy) -> list[str]:
             silent.append(f"all of {name}")
         elif theirs != policy.shadow:
             silent.append(f"{listed(theirs, 'and') or 'nothing'} of {name}")
-    return [*lines, f"🌒 In shadow, recorded and nobody told: {', '.join(silent)}."] if silent else lines
+    return [f"🌒 In shadow, recorded and nobody told: {', '.join(silent)}."] if silent else []
 
 
 def _record(policy: Policy, rule: str, tally: Counter[Said], episodes: Sequence[Episode]) -> str:

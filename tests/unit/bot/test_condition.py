@@ -61,6 +61,13 @@ async def test_in_good_order_it_says_so_in_few_lines():
     assert len(lines) <= 10
 
 
+async def test_what_stands_in_shadow_is_never_forgotten():
+    text = CHARTER.replace("{approve}", "1 oncall").replace("{risk}", "low")
+    rules = parse(text.replace('id = "checkout"\n', 'id = "checkout"\nshadow = true\n'))
+    here = condition(await tenant(rules))
+    assert "🌒 In shadow, recorded and nobody told: all of checkout." in here.lines()
+
+
 async def test_a_ledger_that_is_away_is_an_emergency_and_comes_back():
     store = Store()
     acme = await tenant(store=store)
