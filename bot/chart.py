@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from bot.words import hm, span, tenths
-from detectors.history import KEPT_MS, History, Point
+from detectors.history import KEPT_MS, POINT_MS, History, Point
 from ledger import events as ev
 from ledger.events import Event
 from ledger.machine import Fact, Incident
@@ -31,6 +31,8 @@ MARKS: Mapping[type[Event], str] = {
 REDRAWN: frozenset[type[Event]] = frozenset({*MARKS, ev.Expired, ev.NotRecovered, ev.OutcomeUnknown})
 """The facts after which a chart that people have is drawn anew."""
 
+LEAST_MS = 300_000
+"""A chart shows at least so much time."""
 GAP_MS = 15_000
 """Time without a measurement that is longer is a gap."""
 TOLD_GAP_MS = 60_000
@@ -50,10 +52,12 @@ class Mark:
 class Chart:
     """All that a picture is drawn of: the same chart gives the same bytes.
 
-    *began_ms* is since when it was wrong, 0 for nothing wrong; *normal_permille* is the most that may fail.
+    It shows from *from_ms* to *until_ms*. *began_ms* is since when it was wrong, 0 for nothing wrong;
+    *normal_permille* is the most that may fail.
     """
 
     service: str
+    from_ms: int
     until_ms: int
     timezone: str
     points: History = ()
@@ -62,12 +66,8 @@ class Chart:
     usual_rps_milli: int = 0
     normal_permille: int = 0
 
-    @property
-    def from_ms(self) -> int:
-        return self.until_ms - KEPT_MS
-
     def within(self) -> History:
-        """The points of the half hour that is shown."""
+        """The points of the time that is shown."""
         return tuple(one for one in self.points if self.from_ms < one.at_ms <= self.until_ms)
 
     def gaps(self) -> tuple[tuple[int, int], ...]:
@@ -78,6 +78,13 @@ class Chart:
             seen_ms = max(seen_ms, point.at_ms)
         found.append((seen_ms, self.until_ms))
         return tuple((a, b) for a, b in found if b - a > GAP_MS)
+
+
+def window_ms(points: History, marks: tuple[Mark, ...], until_ms: int) -> int:
+    """From when on to show it: half an hour, or less where there is less to show."""
+    shown = (one.began_ms for one in points if until_ms - KEPT_MS < one.at_ms <= until_ms)
+    oldest = min((*shown, *(one.at_ms - POINT_MS for one in marks)), default=until_ms - KEPT_MS)
+    return until_ms - min(KEPT_MS, max(LEAST_MS, until_ms - oldest))
 
 
 def marks(incident: Incident) -> tuple[Mark, ...]:
@@ -103,7 +110,7 @@ def newest(incident: Incident) -> Fact:
 def alt(chart: Chart) -> str:
     """The chart in one sentence, with its numbers, for who cannot see or load it."""
     points = chart.within()
-    said = _said(chart, points) if points else "nothing was measured in this half hour"
+    said = _said(chart, points) if points else "nothing was measured in this time"
     lost_ms = sum(b - a for a, b in _inner_gaps(chart, points))
     gap = f", no data for {span(lost_ms)}" if lost_ms >= TOLD_GAP_MS else ""
     happened = ", ".join(f"{one.label} {hm(one.at_ms, chart.timezone)}" for one in chart.marks)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from bot.chart import Chart, began_ms, marks
+from bot.chart import Chart, began_ms, marks, window_ms
 from detectors import history
 from detectors.history import History
 from detectors.policy import Policy
@@ -59,13 +59,15 @@ def chart_of(
     service: str, past: Past, incident: Incident | None, timezone: str, policy: Policy, now_ms: int
 ) -> Chart:
     """The chart of *service* as a reader in *timezone* sees it, with the marks of *incident*, if any."""
-    known_ms = past.state.at_ms
+    known_ms, marked = past.state.at_ms, marks(incident) if incident else ()
+    until_ms = known_ms if 0 <= now_ms - known_ms < NOW_MS else now_ms
     return Chart(
         service,
-        known_ms if 0 <= now_ms - known_ms < NOW_MS else now_ms,
+        window_ms(past.points, marked, until_ms),
+        until_ms,
         timezone,
         past.points,
-        marks(incident) if incident else (),
+        marked,
         began_ms(incident) if incident else 0,
         history.usual_rps_milli(past.state.baseline),
         round(policy.rows[0].p0 * 1000),

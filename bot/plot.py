@@ -32,7 +32,7 @@ ROW, LANE, PANEL_HEIGHT, HEAD, GAP, FOOT = 29, 32, 128, 32, 7, 30
 DISC = 12
 MOST_BYTES = 20_000
 FEWEST_HATCHED, THINNEST = 4, 3
-TEN_MINUTES_MS = 600_000
+TICKS_MS, MOST_TICKS = (60_000, 120_000, 300_000, 600_000), 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,16 +225,16 @@ def _hatch(canvas: Canvas, frame: Frame) -> None:
 
 
 def _clock(canvas: Canvas, chart: Chart, top: float) -> None:
-    """Every ten minutes by the clock."""
-    ms = -(-chart.from_ms // TEN_MINUTES_MS) * TEN_MINUTES_MS
+    """Every one, two, five or ten minutes by the clock."""
+    step_ms = next(one for one in TICKS_MS if chart.until_ms - chart.from_ms <= MOST_TICKS * one)
+    ms = -(-chart.from_ms // step_ms) * step_ms
     while ms <= chart.until_ms:
         x, words = place(chart, ms), hm(ms, chart.timezone)
         half = width(words, SMALL) / 2
+        beside = min(max(x, LEFT + half - SMALL), WIDTH - EDGE - half)
         canvas.line([(x, top - GAP), (x, top)], GRID, 1)
-        canvas.text(
-            (min(max(x, LEFT + half - SMALL), WIDTH - EDGE - half), top + 4), words, SMALL, MUTED, "ma"
-        )
-        ms += TEN_MINUTES_MS
+        canvas.text((beside, top + 4), words, SMALL, MUTED, "ma")
+        ms += step_ms
 
 
 def _marks(canvas: Canvas, chart: Chart, middle: float, frames: Sequence[Frame]) -> None:

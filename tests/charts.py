@@ -7,7 +7,7 @@ from PIL import Image
 
 from bot.chart import Chart, Mark
 from bot.plot import MARK_COLOURS, WRONG, place
-from detectors.history import POINT_MS, Point
+from detectors.history import KEPT_MS, POINT_MS, Point
 
 UNTIL = 1_780_449_360_000  # 03:16:00 in Harare
 MINUTE = 60_000
@@ -49,7 +49,7 @@ def chart(points=None, marks=ALL_MARKS, **more) -> Chart:
     began = {"began_ms": UNTIL - 5 * MINUTE - 12_000} if marks else {}
     given = {"usual_rps_milli": 12_000, "normal_permille": 20} | began | more
     kept = half_hour() if points is None else points
-    return Chart("checkout", UNTIL, "Africa/Harare", kept, marks, **given)
+    return Chart("checkout", UNTIL - KEPT_MS, UNTIL, "Africa/Harare", kept, marks, **given)
 
 
 def look(png: bytes) -> Image.Image:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.chart import alt, began_ms, marks, newest, shown_ms, shown_rate
+from bot.chart import LEAST_MS, Mark, alt, began_ms, marks, newest, shown_ms, shown_rate, window_ms
 from bot.words import units
 from detectors.history import KEPT_MS, POINT_MS, Point
 from ledger import events as ev
@@ -50,7 +50,7 @@ def test_without_an_incident_it_tells_the_usual_swing():
 
 
 def test_nothing_measured_is_no_number():
-    assert alt(chart((), ())) == ("checkout: nothing was measured in this half hour; nothing is open.")
+    assert alt(chart((), ())) == ("checkout: nothing was measured in this time; nothing is open.")
 
 
 def test_a_gap_is_told_and_what_was_not_watched_yet_is_none():
@@ -130,6 +130,15 @@ def test_latencies_read_short(us, reads):
 )  # fmt: skip
 def test_rates_read_short(milli, reads):
     assert shown_rate(milli) == reads
+
+
+def test_what_was_watched_for_a_short_time_is_shown_large():
+    young = half_hour()[-14:]
+    assert UNTIL - window_ms(half_hour(), (), UNTIL) == KEPT_MS
+    assert UNTIL - window_ms(young, (), UNTIL) == 7 * MINUTE
+    assert UNTIL - window_ms(young[-1:], (), UNTIL) == LEAST_MS
+    assert UNTIL - window_ms(young[-1:], (Mark("opened", UNTIL - 12 * MINUTE),), UNTIL) == 12.5 * MINUTE
+    assert UNTIL - window_ms((), (), UNTIL) == KEPT_MS
 
 
 a_point = st.builds(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.canvas import ascii_of
-from bot.chart import MARKS, Chart, Mark, alt
+from bot.chart import MARKS, Chart, Mark, alt, window_ms
 from bot.places import apart, nice, rows_of, stretches
 from bot.plot import AMBER, BLUE, BLUE_AREA, DISC, LEFT, MOST_BYTES, PANEL, RIGHT, USUAL, WIDTH, draw, place
 from detectors.history import KEPT_MS, POINT_MS, Point
@@ -174,7 +174,9 @@ def test_anything_can_be_drawn_within_the_limit(rows, marked):
     points = tuple(sorted(Point(UNTIL - ago, span, n, n // 3, p95, 0, 0) for ago, span, n, p95 in rows))
     labels = ("opened", "approved", "ran", "failed to run", "recovered", "closed")
     marks = tuple(Mark(label, UNTIL - ago) for label, ago in zip(labels, sorted(marked), strict=False))
-    assert len(draw(Chart("checkout", UNTIL, "Asia/Kathmandu", points, marks, UNTIL - MINUTE))) <= MOST_BYTES
+    began = window_ms(points, marks, UNTIL)
+    drawn = Chart("checkout", began, UNTIL, "Asia/Kathmandu", points, marks, UNTIL - MINUTE)
+    assert len(draw(drawn)) <= MOST_BYTES
 
 
 async def test_twenty_drawn_in_threads_do_not_hold_up_the_loop():
