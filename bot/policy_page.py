@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from bot.lately import DAY_MS, DAYS, Said, by_rule, precision
 from bot.order import Order
 from bot.ports import Answer
-from bot.thresholds import Threshold, common, in_force, keys_of, own
+from bot.thresholds import MEANS, Threshold, common, in_force, keys_of, own
 from bot.words import at, listed, many
 from detectors.policy import EVERY, RULES, Policy
 from handlers.shadow import Episode, Shelf, every
@@ -23,6 +23,7 @@ COUNTED = (
     "Precision is of those of which somebody said anything."
 )
 MORE = "/policy RULE or /policy SERVICE for more, /policy all for every threshold."
+SHARES = "p0 is the share that counts as healthy, p1 as sick; sustain is for how long it must last."
 NEWEST = 3
 
 
@@ -148,10 +149,12 @@ def _of_rule(
     record = _record(policy, rule, tally, episodes) or "it said nothing."
     theirs = [one for said in own(policy).values() for one in said if one.key in keys]
     return [
-        f"{rule}, last {DAYS} days: {record}",
+        f"{rule}: {MEANS.get(rule, 'what another tool says')}.",
+        f"Last {DAYS} days: {record}",
         *(_episode(one, order.zone) for one in [e for e in episodes if e.rule == rule][:NEWEST]),
         *(thresholds[key].line for key in keys),
         *(one.line for one in theirs),
+        *([SHARES] if any("_p0_" in key for key in keys) else []),
         "The thresholds of every rule: /policy all" if keys else "It has no thresholds of its own.",
     ]
 

@@ -11,6 +11,22 @@ from bot.words import many, span, tenths
 from detectors.policy import RULES, BadOverride, Policy
 from handlers.charter import Charter
 
+MEANS: Mapping[str, str] = {
+    "err_crit": "many more requests fail than is normal",
+    "err_warn": "more requests fail than the budget allows",
+    "burn": "the budget of errors is used up many times too fast",
+    "lat_crit": "many requests take several times the usual p95",
+    "lat_warn": "more requests than usual are slower than the usual p95",
+    "tail": "the slowest requests take several times the usual p99",
+    "hangs": "requests wait for too long and do not end",
+    "drop": "much less traffic arrives than is usual",
+    "unreachable": "the health check does not answer",
+    "stale": "the health check answers and tells nothing new",
+    "saturation": "a gauge with a limit is full",
+    "p95_limit": "p95 is above a limit of your own; off unless you set it",
+    "score": "the health score is low, a rule of fastapi-alertengine; off unless you set it",
+}
+"""What each rule speaks of."""
 ALSO: Mapping[str, tuple[str, ...]] = {
     "err_crit": ("budget_permille",),
     "err_warn": ("budget_permille",),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.lately import Said, by_rule, precision, said
-from bot.thresholds import KEYS, NO_THRESHOLD, common, in_force, keys_of
+from bot.thresholds import KEYS, MEANS, NO_THRESHOLD, common, in_force, keys_of
 from bot.words import units
 from detectors.policy import RULES, Policy
 from handlers.charter import parse
@@ -232,8 +232,8 @@ async def test_a_rule_tells_its_thresholds_its_record_and_its_newest_episodes():
     front = await here('[policy]\nshadow = ["lat_warn"]\n', "policy = {lat_warn_floor_ms = 50}")
     shadowed(front, *(episode(front, days_ago=n) for n in range(1, 6)))
     told = (await front.told("rudo", "/policy lat_warn")).splitlines()
-    assert told[0] == "lat_warn, last 30 days: In shadow it would have spoken 5 times."
-    assert told[1] == "🌒 Tue 02 Jun 14:00 checkout: 62 % of requests are slow (warning)"
+    assert told[1] == "Last 30 days: In shadow it would have spoken 5 times."
+    assert told[2] == "🌒 Tue 02 Jun 14:00 checkout: 62 % of requests are slow (warning)"
     assert sum(line.startswith("🌒") for line in told) == 3
     assert "lat_warn_floor_ms = 20, default" in told
     assert "lat_warn_floor_ms = 50, checkout's own" in told
@@ -243,7 +243,7 @@ async def test_a_rule_tells_its_thresholds_its_record_and_its_newest_episodes():
 @pytest.mark.parametrize("rule", RULES)
 async def test_each_rule_has_a_page_that_fits_a_phone(rule: str):
     told = await (await here()).told("rudo", f"/policy {rule}")
-    assert told.startswith(f"{rule}, last 30 days: it said nothing.")
+    assert told.startswith(f"{rule}: {MEANS[rule]}.\nLast 30 days: it said nothing.")
     assert units(told) <= PHONE
     assert all(f"{key} = " in told for key in keys_of(rule))
 
