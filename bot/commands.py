@@ -61,12 +61,14 @@ ASKED = frozenset({"code", "glass"})
 NAMED = re.compile(r"\w-\d+\W*$|[./\\<>]")
 """What is meant as an incident's name, though there is no such incident."""
 
+type OfService = Callable[[Order], Awaitable[Answer]]
+
 
 class Commands:
     """The desk for typed words. *condition* tells how the program itself is, in lines for /status.
 
     *invitations* makes approval links where this program has an address that people can open. *shadows* is
-    where what rules in shadow would have said is kept.
+    where what rules in shadow would have said is kept. *of_service* tells of one service.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Commands:
         evidence: Evidence,
         invitations: Invitations | None = None,
         shadows: Shelf | None = None,
+        of_service: OfService | None = None,
     ) -> None:
         self._house = house
         self._desk = desk
@@ -90,6 +93,7 @@ class Commands:
         self._invitations = invitations
         self._evidence = evidence
         self._shadows = shadows or MemoryShelf()
+        self._of_service = of_service
 
     async def tapped(self, tenant: str, tap: Tap) -> Answer:
         """Answer a tap. *tenant* is empty where nobody knows whose it is."""
@@ -256,6 +260,8 @@ class Commands:
     async def status(self, order: Order) -> Answer:
         if order.first.lower() == "week":
             return Answer(week(order))
+        if order.first and self._of_service:
+            return await self._of_service(order)
         room = order.room
         lines = [*self._condition(room)]
         opened = room.ledger.view.open()
@@ -422,7 +428,7 @@ class Command:
 
 
 COMMANDS: Mapping[str, Command] = {
-    "status": Command("how everything is; /status week: who was woken", Commands.status),
+    "status": Command("how everything is; /status checkout, /status week: who was woken", Commands.status),
     "incidents": Command("what is open, and the newest closed", Commands.incidents),
     "incident": Command("one incident: /incident checkout-3", Commands.incident),
     "audit": Command("the ledger: today, checkout-3, verify, receipt, export", Commands.audit),

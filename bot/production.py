@@ -63,6 +63,7 @@ from bot.state import (
     RedisStates,
     RedisTold,
 )
+from bot.status_service import ServiceStatus
 from bot.stepup import RedisMarks, StepUp
 from bot.tokens import Passes, RedisCodes, Tokens
 from bot.truetime import against_redis
@@ -206,6 +207,7 @@ class _Program:
             evidence,
             Invitations(self.tokens, base) if base else None,
             self.shadows,
+            of_service=ServiceStatus(self._watch, self.charting.lookback, self.charting.easel).answer,
         )
         self.routes += Pages(self.house.rooms, desk, self.tokens).routes()
         self.routes += Auditor(self.house.rooms, passes, evidence.auditing.checks).routes()
@@ -484,6 +486,9 @@ class _Program:
             log.warning("%s could not be told on %s: %s", to.recipient, to.channel, error)
             return False
         return True
+
+    def _watch(self, room: Room) -> Detect:
+        return next(one.condition.detect for one in self.work if one.room is room)
 
     def _condition(self, room: Room) -> Sequence[str]:
         return next(one.condition.lines() for one in self.work if one.room is room)

@@ -44,3 +44,11 @@ async def test_the_picture_tells_the_story_to_its_end_and_no_card_waits_for_it()
             assert says(picture) == shown_in(telegram, chat)[0].text
             assert look(picture).width == 560
         await books.balance()
+
+        private = rudo.in_private.forgets()
+        await private.sends("/status checkout")
+        (await private.expects("✅ checkout:", END_S)).says("recovered")
+        await private.expects_picture("checkout", "recovered", within=END_S)
+        whatsapp = scene.stage.world.whatsapp("rudo")
+        await whatsapp.sends("status checkout")
+        await whatsapp.expects("checkout: p95", END_S)
