@@ -14,8 +14,8 @@ from detectors import budget, present
 from detectors.alarm import Alarm
 from detectors.evidence import Evidence, wilson
 from detectors.policy import Policy, Row, Signal, Slow
-from detectors.state import ROUTES, Sample, ServiceState
-from detectors.suspects import ms, one_line
+from detectors.state import Sample, ServiceState
+from detectors.suspects import ROUTES, ms, one_line
 from sdk import histogram
 
 RANK: Mapping[Signal, int] = {
@@ -86,13 +86,16 @@ def _counted(state: ServiceState, row: Row, policy: Policy) -> Iterator[Alarm]:
 
 
 def _routes(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
-    row = policy.rows[0]
-    for name, test in state.tests.items():
-        _, _, route = name.partition("\t")
-        if not route or test.seen_ms < row.sustain_ms:
-            continue
-        if _hot(state, row, name, route, policy):
-            yield _count_alarm(state, row, test, route, _threshold(route, policy))
+    if not any("\t" in name for name in state.tests):
+        return
+    for row in policy.by_route:
+        for name, test in state.tests.items():
+            rule, _, route = name.partition("\t")
+            if not route or rule != row.rule:
+                continue
+            share = _hot(state, row, name, route, policy)
+            if share and test.seen_ms >= row.sustain(share):
+                yield _count_alarm(state, row, test, route, _threshold(route, policy))
 
 
 def _count_alarm(state: ServiceState, row: Row, test: Evidence, route: str, threshold: float) -> Alarm:
@@ -100,7 +103,7 @@ def _count_alarm(state: ServiceState, row: Row, test: Evidence, route: str, thre
     if row.slow is None:
         headline, explanation = _errors_text(row, test, window_ms, route)
     else:
-        headline, explanation = _slow_text(state, row, row.slow, test, window_ms)
+        headline, explanation = _slow_text(state, row, row.slow, test, window_ms, route)
     return Alarm(
         row.rule,
         row.signal,
@@ -134,7 +137,7 @@ def _hot(state: ServiceState, row: Row, name: str, route: str, policy: Policy) -
 def _newest(state: ServiceState, row: Row, route: str, policy: Policy) -> tuple[int, int]:
     samples = list(state.newest(policy.live_ms))
     if route:
-        pairs = [sample.readings.get(f"route_errors\t{route}\t", (0, 0)) for sample in samples]
+        pairs = [sample.counts.get(f"{row.rule}\t{route}", (0, 0)) for sample in samples]
         return sum(k for k, _ in pairs), sum(n for _, n in pairs)
     n = sum(sample.n for sample in samples)
     return sum(state.bad(row, sample) for sample in samples), n
@@ -147,13 +150,19 @@ def _errors_text(row: Row, test: Evidence, window_ms: int, route: str) -> tuple[
     return f"{_percent(test)} {what}", f"{counts} Normal is at most {row.p0 * 100:.3g} %."
 
 
-def _slow_text(state: ServiceState, row: Row, slow: Slow, test: Evidence, window_ms: int) -> tuple[str, str]:
+def _slow_text(
+    state: ServiceState, row: Row, slow: Slow, test: Evidence, window_ms: int, route: str
+) -> tuple[str, str]:
     limit_ns = test.limit_ns or state.baseline.limit_ns(slow)
     known = state.baseline.warm and state.baseline.times(slow) <= limit_ns
     usual = f", {slow.times_milli / 1000:.3g} × the usual {slow.of} or more," if known else ""
-    limit = f"{ms(limit_ns // 1_000_000)}{usual}"
-    counts = f"{test.k} of {test.n} requests slower than {limit} in {ms(window_ms)} ({_interval(test)})."
-    return f"{_percent(test)} of requests are slow", f"{counts} Expected at most {row.p0 * 100:.3g} %."
+    of = f" to {route}" if route else ""
+    what = f"of {route} is slow" if route else "of requests are slow"
+    counts = (
+        f"{test.k} of {test.n} requests{of} slower than {ms(limit_ns // 1_000_000)}{usual} "
+        f"in {ms(window_ms)} ({_interval(test)})."
+    )
+    return f"{_percent(test)} {what}", f"{counts} Expected at most {row.p0 * 100:.3g} %."
 
 
 def _percent(test: Evidence) -> str:

@@ -5,6 +5,8 @@
 * While an incident is open nothing is learned, for two hours at most. Then what lasts is the new usual
   (on real monitoring data an endless freeze made detection worse).
 * Until it is warm it says so, and slow means slower than a fixed limit.
+* From the third week on it knows the hours of the week (detectors/hours.py).
+* Of each busy route it knows how many requests are in the service's tail as a rule.
 * A person who says "new normal" replaces it by what is seen now.
 """
 
@@ -13,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import NamedTuple
 
+from detectors import hours
+from detectors.hours import Hours
 from detectors.policy import Policy, Signal, Slow
 from sdk import histogram
 
@@ -20,8 +24,12 @@ NS_PER_MS = 1_000_000
 MINUTE_MS = 60_000
 HOUR = 60  # minutes
 REMEMBERED = 6 * HOUR
+ROUTES = 40
 LEARNED: frozenset[Signal] = frozenset({"latency", "hangs", "traffic"})
 """The signals that are judged by what is usual here, so that a "new normal" says something of them."""
+
+
+NOBODY: Mapping[str, tuple[int, int]] = {}
 
 
 class Minute(NamedTuple):
@@ -38,7 +46,7 @@ class Pending:
 
     span_ms: int = 0
     n: int = 0
-    hist: Mapping[int, int] = field(default_factory=dict)
+    hists: tuple[Mapping[int, int], ...] = ()
     inflight: int = 0
     oldest_ms: int = 0
 
@@ -53,6 +61,8 @@ class Baseline:
     adopted: bool = False
     pending: Pending = field(default_factory=Pending)
     minutes: tuple[Minute, ...] = ()
+    hours: Hours = field(default_factory=Hours)
+    routes: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # in the tail, of how many
     frozen_since_ms: int = 0
     warm: bool = False
     p95_ns: int = 0
@@ -71,6 +81,11 @@ class Baseline:
         """Return so many times the usual quantile as *slow* says, in ns."""
         usual = self.p95_ns if slow.of == "p95" else self.p99_ns
         return usual * slow.times_milli // 1000
+
+    def is_quick(self, route: str, policy: Policy) -> bool:
+        """Return whether few enough of *route*'s requests are in the tail as a rule; False while unknown."""
+        k, n = self.routes.get(route, (0, 0))
+        return n >= policy.baseline_min_n and 1000 * k <= n * policy.tail_p0_permille
 
     def expected(self, span_ms: int) -> float:
         """Return how many requests are due in *span_ms*, on the low side; 0 while that is unknown."""
@@ -99,19 +114,40 @@ def learn(
     inflight: int,
     oldest_ms: int,
     policy: Policy,
+    at_ms: int = 0,
+    routes: Mapping[str, tuple[int, int]] = NOBODY,
 ) -> Baseline:
-    """Return the baseline after one more good tick; it takes effect when the minute is full."""
+    """Return the baseline after one more good tick; it takes effect when the minute is full.
+
+    *routes* are those of the full minute: how many requests were in the service's tail, of how many.
+    """
     old = before.pending
     pending = Pending(
         old.span_ms + span_ms,
         old.n + n,
-        histogram.merge(old.hist, hist),
+        (*old.hists, hist),
         max(old.inflight, inflight),
         max(old.oldest_ms, oldest_ms),
     )
-    if pending.span_ms < MINUTE_MS:
+    if not ends_minute(before, span_ms):
         return replace(before, pending=pending)
-    return _commit(before, pending, policy)
+    return _commit(before, pending, at_ms, routes, policy)
+
+
+def ends_minute(before: Baseline, span_ms: int) -> bool:
+    """Return whether a tick of *span_ms* more fills the minute that is going on."""
+    return before.pending.span_ms + span_ms >= MINUTE_MS
+
+
+def added(
+    before: Mapping[str, tuple[int, int]], more: Mapping[str, tuple[int, int]]
+) -> Mapping[str, tuple[int, int]]:
+    """Return the sums of counts *k* of *n* by name."""
+    summed = dict(before)
+    for name, (k, n) in more.items():
+        had = summed.get(name)
+        summed[name] = (had[0] + k, had[1] + n) if had else (k, n)
+    return summed
 
 
 def forget_minute(before: Baseline) -> Baseline:
@@ -124,35 +160,51 @@ def adopt(hist: Mapping[int, int], policy: Policy) -> Baseline:
     return _worked_out(Baseline(hist=dict(hist), adopted=True), policy)
 
 
-def _commit(before: Baseline, pending: Pending, policy: Policy) -> Baseline:
+def _commit(
+    before: Baseline, pending: Pending, at_ms: int, routes: Mapping[str, tuple[int, int]], policy: Policy
+) -> Baseline:
     since_halving = before.since_halving_ms + pending.span_ms
-    counts = before.hist
+    counts, tails = before.hist, before.routes
     if since_halving >= policy.baseline_half_life_ms:
         counts = {i: count // 2 for i, count in counts.items() if count > 1}
+        tails = {name: (k // 2, n // 2) for name, (k, n) in tails.items()}
         since_halving = 0
-    minute = Minute(pending.n * 1_000_000 // pending.span_ms, pending.inflight, pending.oldest_ms)
+    hist = histogram.merge(*pending.hists)
+    rps_milli = pending.n * 1_000_000 // pending.span_ms
+    minute = Minute(rps_milli, pending.inflight, pending.oldest_ms)
+    p95 = histogram.index(histogram.quantile(hist, 0.95)) if hist else 0
     learned = replace(
         before,
-        hist=histogram.merge(counts, pending.hist),
+        hist=histogram.merge(counts, hist),
         learned_ms=before.learned_ms + pending.span_ms,
         since_halving_ms=since_halving,
         pending=Pending(),
         minutes=(*before.minutes, minute)[-REMEMBERED:],
+        hours=hours.learn(before.hours, at_ms, rps_milli, p95),
+        routes=_busiest(added(tails, routes)),
     )
-    return _worked_out(learned, policy)
+    return _worked_out(learned, policy, at_ms)
 
 
-def _worked_out(baseline: Baseline, policy: Policy) -> Baseline:
+def _busiest(routes: Mapping[str, tuple[int, int]]) -> Mapping[str, tuple[int, int]]:
+    if len(routes) <= ROUTES:
+        return routes
+    return dict(sorted(routes.items(), key=lambda item: (-item[1][1], item[0]))[:ROUTES])
+
+
+def _worked_out(baseline: Baseline, policy: Policy, at_ms: int = 0) -> Baseline:
     n = sum(baseline.hist.values())
     p99_ns, p95_ns = histogram.quantiles(baseline.hist, 0.99, 0.95)
+    usual, quiet = baseline.hours.bucket(at_ms), baseline.hours.rps(at_ms)
+    expected = _expected([minute.rps_milli for minute in baseline.minutes], policy)
     hour = baseline.minutes[-HOUR:]
     return replace(
         baseline,
         warm=n >= policy.baseline_min_n
         and (baseline.adopted or baseline.learned_ms >= policy.baseline_warmup_ms),
-        p95_ns=p95_ns,
+        p95_ns=max(p95_ns, histogram.midpoint(usual)) if usual else p95_ns,
         p99_ns=p99_ns,
-        expected_rps_milli=_expected([minute.rps_milli for minute in baseline.minutes], policy),
+        expected_rps_milli=expected if quiet is None else min(expected, quiet),
         usual_inflight=int(median(minute.inflight for minute in hour)) if hour else 0,
         usual_oldest_ms=_quantile([minute.oldest_ms for minute in hour], 0.9) if hour else 0,
     )

@@ -34,7 +34,8 @@ class Step:
             return ""
         way, whose = ("forward" if self.by_ms > 0 else "back"), ("Our" if self.ours else "The app's")
         done = "what was measured before is dated anew" if self.ours else "its requests are counted on"
-        return f"{whose} clock was set {way} by {ms(abs(self.by_ms))} {ms(ago)} ago: {done}."
+        when = f"{ms(ago)} ago" if ago >= 1_000 else "just now"
+        return f"{whose} clock was set {way} by {ms(abs(self.by_ms))} {when}: {done}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +48,19 @@ class Clocks:
 
 
 def step(before: Clocks, seen: Tick | Missed) -> Step | None:
-    """Return which clock was set between *before* and *seen*, if one was."""
+    """Return which clock was set between *before* and *seen*, if one was.
+
+    Of two that disagree the right one is that which shows a usual pause between polls, the shorter one.
+    """
+    back_ms = seen.at_ms - before.at_ms
     if isinstance(seen, Missed) or not (seen.app_ms and before.app_ms):
-        back = seen.at_ms - before.at_ms
-        return Step(True, back, seen.at_ms) if before.at_ms and back < -AGREE_MS else None
+        return Step(True, back_ms, seen.at_ms) if before.at_ms and back_ms < -AGREE_MS else None
     ours, theirs = seen.at_ms - before.heard_ms, seen.app_ms - before.app_ms
-    if theirs == 0 or abs(ours - theirs) <= AGREE_MS:
-        return None
-    if _is_usual(theirs) and not _is_usual(ours):
+    if abs(ours - theirs) <= AGREE_MS:  # both were set back, on one machine
+        return Step(True, back_ms, seen.at_ms) if back_ms < -AGREE_MS else None
+    if 0 < theirs <= LONGEST_MS and not 0 <= ours < theirs:
         return Step(True, ours - theirs, seen.at_ms)
-    return Step(False, theirs - ours, seen.at_ms)
-
-
-def _is_usual(passed_ms: int) -> bool:
-    return -AGREE_MS <= passed_ms <= LONGEST_MS
+    return Step(False, theirs - ours, seen.at_ms) if theirs else None
 
 
 def unhurried(tick: Tick, found: Step | None, passed_ms: int) -> Tick:

@@ -3,31 +3,42 @@
 * A run keeps the limit of "slow" that it began with, so that all its counts mean the same. When what is usual
   has moved by more than a tenth since, the run starts over.
 * Twenty routes are asked as well as their sum, so each must show ln(20) more evidence (Bonferroni).
-* A route that is slow as a rule is not asked whether it is: it would always say yes.
+* A route that is slow as a rule is not asked for its tail: it would always say yes.
 * A drop of traffic needs time that was watched: a gap in our own watch is no silence of the service.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from detectors import burn, clock, evidence
+from detectors.baseline import added
 from detectors.evidence import Evidence
 from detectors.policy import Policy, Row
 from detectors.state import (
     MINUTE_MS,
     RECENT_MS,
-    ROUTES,
     SAMPLE_MS,
     STILL,
     Sample,
     ServiceState,
     hang_limit_ms,
 )
-from detectors.suspects import one_line, readings
+from detectors.suspects import busiest, one_line, readings
 from detectors.window import Gauge, Missed, Part, Tick
 from sdk import histogram
 
 TENTH = 10
+MOST_RUNS = 60
+
+
+class Count(NamedTuple):
+    """What one test makes of a tick: *k* bad ones of *n*; slow is above *limit_ns*."""
+
+    row: Row
+    k: int
+    n: int
+    limit_ns: int = 0
 
 
 def dated(state: ServiceState, seen: Tick | Missed) -> tuple[ServiceState, Tick | Missed]:
@@ -45,7 +56,7 @@ def fold(state: ServiceState, seen: Tick | Missed, policy: Policy) -> ServiceSta
     at_ms = max(state.at_ms, seen.at_ms)
     if isinstance(seen, Missed):
         return _missed(state, seen, at_ms)
-    slow = _slow(state, seen, policy)
+    counts = _counts(state, seen, policy)
     return replace(
         state,
         at_ms=at_ms,
@@ -55,9 +66,9 @@ def fold(state: ServiceState, seen: Tick | Missed, policy: Policy) -> ServiceSta
         missed=0,
         missed_since_ms=0,
         why="",
-        tests=_tested(state, seen, slow, policy),
+        tests=_tested(state, seen, counts, policy),
         held=_held(state, seen, policy),
-        recent=_remembered(state.recent, seen, at_ms, slow),
+        recent=_remembered(state.recent, seen, at_ms, counts),
         minute=_minute(state, at_ms, seen.hist),
         gauges=seen.gauges,
         workers=seen.workers,
@@ -108,64 +119,94 @@ def _limit_ns(state: ServiceState, name: str, usual_ns: int) -> int:
     return began_ns if began_ns and TENTH * abs(usual_ns - began_ns) <= usual_ns else usual_ns
 
 
-def _slow(state: ServiceState, tick: Tick, policy: Policy) -> dict[str, tuple[int, int]]:
-    """Return, by test, how many requests of *tick* were slow, and above which limit in ns."""
+def _counts(state: ServiceState, tick: Tick, policy: Policy) -> dict[str, Count]:
+    """Return what each test counts in *tick*: one a row, and those of the routes that are asked."""
+    limits = {
+        row.rule: _limit_ns(state, row.rule, state.baseline.limit_ns(row.slow))
+        for row in policy.rows
+        if row.slow is not None
+    }
+    least = histogram.first_above(min(limits.values()))
+    high = {i: c for i, c in tick.hist.items() if i >= least}
     found = {}
     for row in policy.rows:
-        if row.slow is not None:
-            limit_ns = _limit_ns(state, row.rule, state.baseline.limit_ns(row.slow))
-            found[row.rule] = histogram.above(tick.hist, limit_ns), limit_ns
+        limit_ns = limits.get(row.rule, 0)
+        k = histogram.above(high, limit_ns) if row.slow else tick.errors
+        found[row.rule] = Count(row, k, tick.n, limit_ns)
+    if any("\t" in name for name in state.tests) or any(found[row.rule].k for row in policy.by_route):
+        found.update(_of_routes(state, tick, found, policy))
     return found
 
 
+def _of_routes(
+    state: ServiceState, tick: Tick, whole: Mapping[str, Count], policy: Policy
+) -> Iterator[tuple[str, Count]]:
+    """Yield the tests of each route that has something bad, or had: a small route drowns in the sum."""
+    for part in busiest(tick.routes):
+        route = one_line(part.name)
+        for row in policy.by_route:
+            name = f"{row.rule}\t{route}"
+            if name in state.tests or (whole[row.rule].k and (row.slow or part.errors)):
+                yield name, _of_route(state, part, row, name)
+
+
+def _of_route(state: ServiceState, part: Part, row: Row, name: str) -> Count:
+    if row.slow is None:
+        return Count(row, part.errors, part.n)
+    limit_ns = _limit_ns(state, name, state.baseline.limit_ns(row.slow))
+    return Count(row, histogram.above(part.hist, limit_ns), part.n, limit_ns)
+
+
 def _tested(
-    state: ServiceState, tick: Tick, slow: Mapping[str, tuple[int, int]], policy: Policy
+    state: ServiceState, tick: Tick, counts: Mapping[str, Count], policy: Policy
 ) -> dict[str, Evidence]:
     if tick.span_ms <= 0:
         return dict(state.tests)
-    tests = {"drop": _dropped(state, tick, policy)}
-    for row in policy.rows:
-        k, limit_ns = slow.get(row.rule, (tick.errors, 0))
-        tests[row.rule] = _bernoulli(state, row, row.rule, (k, tick.n), limit_ns, tick, policy)
-    tests |= _routes_tested(state, tick, policy)
-    return {name: test for name, test in tests.items() if test.nats > 0}
+    tests = {name: test for name, test in state.tests.items() if "\t" in name}
+    for name, count in counts.items():
+        if name in state.tests or (count.k and _may_begin(state, name, policy)):
+            tests[name] = _run(state, name, count, tick, policy)
+    tests["drop"] = _dropped(state, tick, policy)
+    found = {name: test for name, test in tests.items() if test.nats > 0}
+    return found if len(found) <= MOST_RUNS else _strongest(found)
 
 
-def _bernoulli(
-    state: ServiceState, row: Row, name: str, seen: tuple[int, int], limit_ns: int, tick: Tick, policy: Policy
-) -> Evidence:
+def _may_begin(state: ServiceState, name: str, policy: Policy) -> bool:
+    rule, _, route = name.partition("\t")
+    return rule != "tail" or not route or state.baseline.is_quick(route, policy)
+
+
+def _strongest(tests: Mapping[str, Evidence]) -> dict[str, Evidence]:
+    """Return the service's own runs, and the strongest of the routes'."""
+    order = sorted(tests.items(), key=lambda item: ("\t" in item[0], -item[1].nats, item[0]))
+    return dict(order[:MOST_RUNS])
+
+
+def _run(state: ServiceState, name: str, count: Count, tick: Tick, policy: Policy) -> Evidence:
     before = state.test(name)
     return evidence.bernoulli(
-        before if before.limit_ns in (0, limit_ns) else evidence.NONE,
-        *seen,
-        p0=row.p0,
-        p1=row.p1,
+        before if before.limit_ns in (0, count.limit_ns) else evidence.NONE,
+        count.k,
+        count.n,
+        p0=count.row.p0,
+        p1=count.row.p1,
         cap=policy.cap,
         at_ms=tick.at_ms,
         span_ms=tick.span_ms,
-        limit_ns=limit_ns,
+        limit_ns=count.limit_ns,
     )
 
 
-def _routes_tested(state: ServiceState, tick: Tick, policy: Policy) -> dict[str, Evidence]:
-    """Return the test of each route that fails, or did: a small route drowns in the sum."""
-    row = policy.rows[0]
-    tested = {name: test for name, test in state.tests.items() if "\t" in name}
-    if not (tick.errors or tested):
-        return tested
-    for part in busiest(tick.routes):
-        name = f"{row.rule}\t{one_line(part.name)}"
-        if part.errors or name in tested:
-            tested[name] = _bernoulli(state, row, name, (part.errors, part.n), 0, tick, policy)
-    return dict(sorted(tested.items(), key=lambda item: -item[1].nats)[:ROUTES])
-
-
-def busiest(parts: Sequence[Part]) -> Sequence[Part]:
-    """Return the twenty routes with the most requests."""
-    if len(parts) <= ROUTES:
-        return parts
-    least = sorted(part.n for part in parts)[-ROUTES]
-    return sorted((part for part in parts if part.n >= least), key=lambda part: (-part.n, part.name))[:ROUTES]
+def tails(samples: Iterable[Sample]) -> dict[str, tuple[int, int]]:
+    """Return how many requests of each busy route were in the service's tail, of how many."""
+    found: dict[str, tuple[int, int]] = {}
+    for sample in samples:
+        for key, (_, n) in sample.readings.items():
+            if key.startswith("route_errors\t"):
+                route = key.split("\t")[1]
+                k, of = found.get(route, (0, 0))
+                found[route] = k + sample.counts.get(f"tail\t{route}", (0, 0))[0], of + n
+    return found
 
 
 def _dropped(state: ServiceState, tick: Tick, policy: Policy) -> Evidence:
@@ -190,7 +231,7 @@ def _dropped(state: ServiceState, tick: Tick, policy: Policy) -> Evidence:
 
 
 def _remembered(
-    recent: tuple[Sample, ...], tick: Tick, at_ms: int, slow: Mapping[str, tuple[int, int]]
+    recent: tuple[Sample, ...], tick: Tick, at_ms: int, counts: Mapping[str, Count]
 ) -> tuple[Sample, ...]:
     """Return the samples with *tick* among them: two minutes, and always the last two that had requests."""
     sample = Sample(
@@ -202,13 +243,12 @@ def _remembered(
         tick.inflight,
         tick.oldest_ms,
         readings(tick),
-        slow={name: k for name, (k, _) in slow.items()},
+        counts={name: (count.k, count.n) for name, count in counts.items()},
     )
     if recent and recent[-1].span_ms + sample.span_ms <= SAMPLE_MS:
         sample, recent = _joined(recent[-1], sample), recent[:-1]
     busy = [one.at_ms for one in recent if one.n][-2:]
-    kept = (one for one in recent if one.at_ms > at_ms - RECENT_MS or one.at_ms in busy)
-    return (*kept, sample)
+    return (*[one for one in recent if one.at_ms > at_ms - RECENT_MS or one.at_ms in busy], sample)
 
 
 def _joined(one: Sample, two: Sample) -> Sample:
@@ -227,7 +267,7 @@ def _joined(one: Sample, two: Sample) -> Sample:
         two.inflight,
         two.oldest_ms,
         summed,
-        slow={name: one.slow.get(name, 0) + k for name, k in two.slow.items()},
+        counts=added(one.counts, two.counts),
     )
 
 

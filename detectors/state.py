@@ -24,7 +24,6 @@ SAMPLE_MS = 5_000
 RECENT_MS = 120_000
 MINUTE_MS = 60_000
 STALE_MS = 3_600_000
-ROUTES = 20  # each may alarm on its own, with ln(20) more evidence (Bonferroni)
 STILL = "still"
 """Held while an app answers and tells nothing new."""
 
@@ -42,7 +41,7 @@ class Sample:
     oldest_ms: int
     readings: Readings
     score: int = 100
-    slow: Mapping[str, int] = field(default_factory=dict)  # by rule: how many were slow in its sense
+    counts: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # by test: bad ones, of how many
 
     @property
     def began_ms(self) -> int:
@@ -101,8 +100,8 @@ class ServiceState:
         """Return how many requests of *sample* were bad in the sense of *row*."""
         if row.slow is None:
             return sample.errors
-        if row.rule in sample.slow:
-            return sample.slow[row.rule]
+        if row.rule in sample.counts:
+            return sample.counts[row.rule][0]
         return histogram.above(sample.hist, self.baseline.limit_ns(row.slow))
 
     def moved(self, by_ms: int) -> Self:
@@ -150,7 +149,7 @@ def new_normal(state: ServiceState, policy: Policy, number: int = 0) -> ServiceS
     if not state.recent:
         return replace(state, normal=number)
     seen = histogram.merge(*(sample.hist for sample in state.newest(policy.close_ms)))
-    recent = tuple(replace(sample, slow={}) for sample in state.recent)
+    recent = tuple(replace(sample, counts={}) for sample in state.recent)
     usual = adopt(seen, policy)
     return replace(state, baseline=usual, tests={}, held={}, good=(), recent=recent, normal=number)
 
@@ -158,6 +157,19 @@ def new_normal(state: ServiceState, policy: Policy, number: int = 0) -> ServiceS
 def settled(state: ServiceState) -> ServiceState:
     """Return the state after an incident closed in quiet: what spoke for it says nothing of the next."""
     return replace(state, tests={}, held={}, good=())
+
+
+def caveats(state: ServiceState) -> tuple[str, ...]:
+    """Return what makes the figures less sure than they look: silent workers, a clock that was set."""
+    found = []
+    if state.workers_stale:
+        of = state.workers + state.workers_stale
+        found.append(
+            f"{state.workers_stale} of {of} workers have fallen silent: the others are counted alone."
+        )
+    if state.step and (said := state.step.sentence(state.at_ms)):
+        found.append(said)
+    return tuple(found)
 
 
 def hang_limit_ms(state: ServiceState, policy: Policy) -> int:

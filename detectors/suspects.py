@@ -11,6 +11,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from statistics import median
 from typing import Literal
 
@@ -24,7 +25,7 @@ Readings = Mapping[str, tuple[int, int]]  # "kind\tname\twhere" -> what was read
 
 MOST = 12
 TEXT = 120
-PARTS = 20
+ROUTES = 20  # each may alarm on its own, with ln(20) more evidence (Bonferroni)
 EXCEPTIONS = 5
 LISTED = 3.0  # a smaller shift is noise
 
@@ -104,28 +105,45 @@ def one_line(text: str) -> str:
     return line if len(line) <= TEXT else line[: TEXT - 1] + "…"
 
 
-@lru_cache(maxsize=65_536)
 def _key(kind: str, name: str, where: str = "") -> str:
     return "\t".join((kind, one_line(name), one_line(where)))
 
 
-def _foremost(parts: Sequence[Part]) -> Sequence[Part]:
-    if len(parts) <= PARTS:
+def busiest(parts: Sequence[Part]) -> Sequence[Part]:
+    """Return the ROUTES parts with the most requests; of equals those whose names come first."""
+    if len(parts) <= ROUTES:
         return parts
-    least = sorted(part.n for part in parts)[-PARTS]
-    worth = [part for part in parts if part.errors or part.n >= least]
-    return sorted(worth, key=lambda part: (-part.errors, -part.n, part.name))[:PARTS]
+    least = sorted([part.n for part in parts])[-ROUTES]
+    sure = [part for part in parts if part.n > least]
+    equal = sorted([part for part in parts if part.n == least], key=attrgetter("name"))
+    return sure + equal[: ROUTES - len(sure)]
+
+
+def _foremost(parts: Sequence[Part]) -> Sequence[Part]:
+    """Return the busiest parts, or in their place those of which something failed."""
+    if len(parts) <= ROUTES:
+        return parts
+    failed = sorted(
+        [part for part in parts if part.errors], key=lambda part: (-part.errors, -part.n, part.name)
+    )
+    others = busiest([part for part in parts if not part.errors])
+    return [*failed, *others][:ROUTES]
 
 
 def _read_part(read: dict[str, tuple[int, int]], what: str, part: Part) -> None:
     if part.n > 0:
-        read[_key(f"{what}_errors", part.name)] = (part.errors, part.n)
-        read[_key(f"{what}_latency", part.name)] = (_p95_us(part), part.n)
+        failed, took = _keys(what, part.name)
+        read[failed] = part.errors, part.n
+        read[took] = _p95_us(part.hist), part.n
 
 
-def _p95_us(part: Part) -> int:
+@lru_cache(maxsize=16_384)
+def _keys(what: str, name: str) -> tuple[str, str]:
+    return _key(f"{what}_errors", name), _key(f"{what}_latency", name)
+
+
+def _p95_us(hist: Mapping[int, int]) -> int:
     """Return the p95; of fewer than twenty requests that is the slowest."""
-    hist = part.hist
     if not hist:
         return 0
     if sum(hist.values()) < 20:

@@ -15,10 +15,10 @@ from typing import Literal
 from detectors import baseline
 from detectors.alarm import Alarm
 from detectors.alarms import heard, is_sick
-from detectors.fold import dated, fold
+from detectors.fold import dated, fold, tails
 from detectors.policy import Policy, Severity, Signal
 from detectors.score import components
-from detectors.state import RECENT_MS, Sample, ServiceState, new_normal, settled
+from detectors.state import RECENT_MS, Sample, ServiceState, caveats, new_normal, settled
 from detectors.suspects import Candidate, Suspect, ms, rank
 from detectors.window import Missed, Tick
 from sdk import histogram
@@ -72,6 +72,8 @@ class Verdict:
     numbers: Numbers
     shadowed: tuple[Alarm, ...] = ()
     """What rules in shadow would have said."""
+    caveats: tuple[str, ...] = ()
+    """What makes the figures less sure than they look, a sentence each."""
 
     @property
     def severity(self) -> Severity | None:
@@ -90,13 +92,18 @@ def judge(
     scored = () if found else _by_score(folded, parts, policy)
     found, shadowed = (found, shadowed + scored) if policy.shadows("score") else (found + scored, shadowed)
     sick = bool(found) or is_sick(folded, policy)
+    usual = baseline.frozen(
+        folded.baseline, folded.at_ms, open_incident=open_incident or bool(found or shadowed)
+    )
+    if isinstance(seen, Tick) and not state.slept(seen):
+        usual = _learned(usual, seen, folded, policy)
     after = replace(
         folded,
         recent=_scored(folded.recent, points, seen),
         quiet_ms=_quiet(folded, seen, sick=sick),
         sick_ms=_sick(folded, found, sick=sick),
         good=_good(folded, found, open_incident=open_incident),
-        baseline=_learned(folded, seen, policy, sick=bool(found or shadowed), open_incident=open_incident),
+        baseline=usual,
     )
     return after, Verdict(
         healthy=not found,
@@ -106,6 +113,7 @@ def judge(
         trend=_trend(state.recent, folded.at_ms, points),
         numbers=_numbers(after, found),
         shadowed=shadowed,
+        caveats=caveats(after),
     )
 
 
@@ -189,12 +197,10 @@ def _good(folded: ServiceState, found: tuple[Alarm, ...], *, open_incident: bool
     return tuple(sample for sample in folded.recent if sample.at_ms <= found[0].since_ms)[-GOOD_SAMPLES:]
 
 
-def _learned(
-    folded: ServiceState, seen: Tick | Missed, policy: Policy, *, sick: bool, open_incident: bool
-) -> baseline.Baseline:
-    usual = baseline.frozen(folded.baseline, folded.at_ms, open_incident=open_incident or sick)
-    if isinstance(seen, Missed) or seen.span_ms <= 0 or not baseline.learns(usual, folded.at_ms, policy):
+def _learned(usual: baseline.Baseline, seen: Tick, folded: ServiceState, policy: Policy) -> baseline.Baseline:
+    if seen.span_ms <= 0 or not baseline.learns(usual, folded.at_ms, policy):
         return usual
+    full = baseline.ends_minute(usual, seen.span_ms)
     return baseline.learn(
         usual,
         span_ms=seen.span_ms,
@@ -203,6 +209,8 @@ def _learned(
         inflight=seen.inflight,
         oldest_ms=seen.oldest_ms,
         policy=policy,
+        at_ms=folded.at_ms,
+        routes=tails(folded.since(folded.at_ms - NUMBERS_MS)) if full else {},
     )
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 
 import pytest
 
@@ -27,12 +28,9 @@ def _normal(p: float) -> float:
     return low
 
 
-_shapes: dict[tuple[int, float, float], dict[int, int]] = {}
-
-
+@cache
 def shape(n: int, median_ms: float, sigma: float = 0.5) -> dict[int, int]:
-    key = (n, median_ms, sigma)
-    return _shapes.setdefault(key, latencies(*key))
+    return latencies(n, median_ms, sigma)
 
 
 @dataclass
@@ -45,6 +43,8 @@ class Watched:
     verdict: Verdict | None = None
     incident_open: bool = False
     openings: list[int] = field(default_factory=list)
+    app_ahead_ms: int | None = None
+    """By how much the app's clock is ahead of ours; None: it tells none."""
 
     def see(
         self,
@@ -58,8 +58,12 @@ class Watched:
         routes: tuple[Part, ...] = (),
         dependencies: tuple[Part, ...] = (),
         gauges: tuple[Gauge, ...] = (),
+        passed_s: float | None = None,
+        workers: int = 1,
+        workers_stale: int = 0,
     ) -> Verdict:
-        self.at_ms += round(span_s * 1000)
+        """One answered poll: *span_s* seconds of the app's, *passed_s* of ours (the same unless said)."""
+        self.at_ms += round((span_s if passed_s is None else passed_s) * 1000)
         counts = (shape(n, median_ms) if n else {}) if hist is None else hist
         return self._judge(
             Tick(
@@ -75,6 +79,9 @@ class Watched:
                 routes,
                 dependencies,
                 gauges,
+                0 if self.app_ahead_ms is None else self.at_ms + self.app_ahead_ms,
+                workers,
+                workers_stale,
             )
         )
 
