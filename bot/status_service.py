@@ -170,7 +170,7 @@ def _gauges(past: Past) -> str:
         else f"{foreign(one.name, 32)} {one.used}"
         for one in past.state.gauges[:MOST_GAUGES]
     )
-    return "Full so far: " + ", ".join(shown)
+    return "Gauges: " + ", ".join(shown)
 
 
 def _deploy(detect: Detect, charter: Charter, name: str, now_ms: int) -> list[str]:

@@ -47,7 +47,7 @@ async def test_the_picture_tells_the_story_to_its_end_and_no_card_waits_for_it()
 
         private = rudo.in_private.forgets()
         await private.sends("/status checkout")
-        (await private.expects("✅ checkout:", END_S)).says("recovered")
+        (await private.expects("✅ checkout:", END_S)).says("checkout-1 since", "Gauges: db_pool")
         await private.expects_picture("checkout", "recovered", within=END_S)
         whatsapp = scene.stage.world.whatsapp("rudo")
         await whatsapp.sends("status checkout")
