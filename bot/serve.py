@@ -1,6 +1,7 @@
 """`python -m bot`: serves until it is told to end, and tells its operator what to read first."""
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -31,6 +32,13 @@ def serve(environment: Mapping[str, str]) -> int:
     return 0
 
 
+def settle() -> None:
+    """What the start has made stays until the end: the garbage collector looks at it no more. It took a fifth
+    of all time where many tapped at once."""
+    gc.collect()
+    gc.freeze()
+
+
 async def _serve(settings: Settings, environment: Mapping[str, str]) -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -40,5 +48,6 @@ async def _serve(settings: Settings, environment: Mapping[str, str]) -> None:
         print(f"Countersign is up on port {program.port}.", flush=True)  # noqa: T201  as above
         for line in program.greeting:
             print(line, flush=True)  # noqa: T201  as above
+        settle()
         await ended.wait()
         print("Ending.", flush=True)  # noqa: T201  as above

@@ -20,7 +20,7 @@ from ledger.machine import OPEN, Fact, Incident, Stage
 from ledger.shapes import Line
 from ledger.store import Sealed
 from ledger.verify import Tampered
-from ledger.view import ANCHOR, MOST_RUNS, REMEMBERED, Run, View, actor_of, epoch_ms, event_from
+from ledger.view import ANCHOR, MOST_RUNS, REMEMBERED, Run, View, actor_of, epoch_ms, event_from, touched_by
 
 HASH = 64
 _OPEN = frozenset(stage.value for stage in OPEN)
@@ -168,7 +168,7 @@ class Recall:
             self._view.absorb_tenant(Recalled(*fact).event, epoch_ms(entry.ts))
         if entry.event in _ACTED and (act := getattr(entry.data, "act", None)) is not None and act.update:
             self._view.acts.setdefault((act.channel, act.update), entry.seq)
-        self._touched.append(name or "")
+        self._touched.append(touched_by(entry.event, name))
 
     def view(self) -> View:
         """The present after all that was taken."""

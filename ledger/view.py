@@ -18,6 +18,7 @@ from ledger.machine import TENANT_FACTS, Fact, IllegalTransition, Incident, appl
 
 ANCHOR = 16
 REMEMBERED = 1024
+REFUSED, NOTHING = ev.Refused.__name__, "-"
 MOST_RUNS = 1000
 DAY_MS = 86_400_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -108,7 +109,7 @@ class View:
     """When the newest fact of each kind outside any incident was written, in epoch ms, by its name."""
 
     touched: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
-    """The newest entries' seq and incident, an empty text for facts of the tenant."""
+    """The newest entries' seq and incident, an empty text for facts of the tenant, NOTHING for refusals."""
 
     def fork(self) -> "View":
         """A draft of the future: it can be changed, and this one does not see it.
@@ -144,7 +145,7 @@ class View:
         if seq == self.head.seq:
             return set()
         newer = list(takewhile(lambda one: one[0] > seq, reversed(self.touched)))
-        found = {name for _, name in newer}
+        found = {name for _, name in newer} - {NOTHING}
         return None if "" in found or not newer or newer[-1][0] != seq + 1 else found
 
     def narrowed(self, names: Collection[str]) -> "View":
@@ -169,7 +170,7 @@ class View:
             raise IllegalTransition(f"{entry.event} needs an incident")
         self._absorb_act(entry.seq, event)
         self.head = Head(entry.seq, entry.hash)
-        self.touched.append((entry.seq, entry.incident_id or ""))
+        self.touched.append((entry.seq, touched_by(entry.event, entry.incident_id)))
 
     def _absorb_incident(self, name: str, event: Event, fact: Fact) -> None:
         before = self.incidents.get(name)
@@ -263,6 +264,11 @@ class View:
 
     def in_maintenance(self, service: str, now_ms: int) -> bool:
         return now_ms < self.maintenance.get(service, 0)
+
+
+def touched_by(event: str, incident: str | None) -> str:
+    """What an entry leaves in `View.touched`: nothing is due after a refusal that was not due before it."""
+    return NOTHING if event == REFUSED else incident or ""
 
 
 @lru_cache(maxsize=1024)

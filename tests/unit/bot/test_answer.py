@@ -266,6 +266,19 @@ async def test_a_tap_on_what_is_over_is_refused_without_asking_the_store_and_sta
     assert acme.events().count("Refused") == 1
 
 
+async def test_after_a_refusal_nothing_is_due_that_was_not_due_before():
+    acme = await tenant()
+    await acme.opens()
+    request = await acme.asks()
+    before = acme.room.ledger.view.head.seq
+    for who, anchor in (("stranger", request.hash), ("stranger", "0" * 16), ("tariro", request.hash)):
+        await acme.taps_on(who, Verb.APPROVE, anchor)
+    view = acme.room.ledger.view
+    assert (view.head.seq, view.touched_since(before)) == (before + 2, set())
+    await acme.taps_on("rudo", Verb.APPROVE, request.hash)
+    assert acme.room.ledger.view.touched_since(before) == {"checkout-1"}
+
+
 async def test_while_the_ledger_is_away_a_tap_on_what_is_over_is_told_that():
     acme = await tenant()
     await acme.opens()
