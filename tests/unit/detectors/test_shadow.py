@@ -46,6 +46,20 @@ def test_a_rule_in_shadow_keeps_nothing_open(watch):
     assert verdict.quiet_ms >= 120_000
 
 
+@pytest.mark.parametrize(
+    ("rule", "traffic"),
+    [("drop", {"n": 0}), ("hangs", {"inflight": 90, "oldest_ms": 60_000})],
+)
+def test_a_state_that_a_rule_in_shadow_finds_is_quiet_all_the_same(warm, rule: str, traffic: dict):
+    warm.for_s(60, **traffic)
+    assert [alarm.rule for alarm in warm.verdict.alarms] == [rule]
+    assert warm.verdict.quiet_ms == 0
+    warm.policy = warm.policy.with_overrides({"shadow": [rule]})
+    verdict = warm.for_s(60, **traffic)
+    assert [alarm.rule for alarm in verdict.shadowed] == [rule]
+    assert verdict.quiet_ms == 60_000
+
+
 def test_what_a_rule_in_shadow_finds_is_not_learned_from(warm):
     warm.policy = warm.policy.with_overrides({"shadow": [EVERY]})
     usual = warm.state.baseline.p95_ns

@@ -113,9 +113,10 @@ async def test_a_process_that_dies_before_the_effect_was_kept_leaves_it_to_the_n
 
 async def test_the_effect_is_worth_keeping_at_once():
     here = await slow()
+    await here.goes(150)
     await here.says_new_normal()
     here.detect.turned.clear()
-    await here.goes(5, SLOW)
+    await here.goes(5)
     assert here.detect.turned == {"checkout"}
 
 
