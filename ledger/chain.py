@@ -346,13 +346,16 @@ def _is_hash(value: object) -> bool:
 
 
 def _is_stamp(value: object) -> bool:
-    if not (isinstance(value, str) and _STAMP.fullmatch(value)):
-        return False
+    return isinstance(value, str) and _is_moment(value)
+
+
+@lru_cache(maxsize=64)
+def _is_moment(text: str) -> bool:
+    """Whole batches have one."""
     try:
-        datetime.fromisoformat(value)
+        return _STAMP.fullmatch(text) is not None and bool(datetime.fromisoformat(text))
     except ValueError:
         return False
-    return True
 
 
 def _is_who(value: object) -> bool:

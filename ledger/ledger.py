@@ -6,8 +6,8 @@
    what those say at once who have just been answered. Where the last was one alone, nobody waits for others.
 2. The writer runs them in order, each on the view plus the entries pending before it.
 3. One compare-and-append takes the batch. When it is durable every caller is answered, refusals too.
-4. On Conflict it absorbs what it missed, waits a jitter, longer each time, and runs all decisions again:
-   the present moved.
+4. On Conflict it absorbs what it missed, and runs all decisions again at once: the present moved. To wait
+   would leave the log to who need not absorb first, again and again. Only in a crowd it waits a jitter.
 5. A reply lost on the way: catch up. Our own hash in place means it succeeded.
 
 Each batch goes with the note that signs the log as it is then; what is absorbed has one (`ledger.notary`).
@@ -41,7 +41,7 @@ BATCH = 256
 PATIENCE_S = 2.0
 PAGE = 1000
 OUTSIDE_S = 1.0
-JITTER_S, LONGEST_JITTER_S = 0.000_5, 0.02
+CROWD, JITTER_S = 32, 0.01
 NOTHING_OUTSIDE = (
     "When this process began there was no note of the ledger outside of its store, so a rollback before that "
     "was not noticed here. Keep DATA_DIR, or a copy off the box (LEDGER_SINK_URL)."
@@ -266,7 +266,7 @@ class Ledger:
                 await asyncio.sleep(0)  # so that who was just answered can ask again, and go with the rest
 
     async def _append(self, asked: list[_Asked]) -> list[Entry | Refusal]:
-        longest_s = JITTER_S
+        lost = 0
         while True:
             if not self._begun:
                 await self.catch_up()
@@ -288,8 +288,9 @@ class Ledger:
                 self._reached()
                 self._tell()
                 return draft.answers
-            await asyncio.sleep(self._jitter.uniform(0, longest_s))
-            longest_s = min(LONGEST_JITTER_S, 2 * longest_s)
+            lost += 1
+            if lost > CROWD:
+                await asyncio.sleep(self._jitter.uniform(0, JITTER_S))
 
     async def _stands(self, draft: _Draft, expected: Head, note: str) -> bool:
         """Append the draft. False on Conflict; what was missed is absorbed then."""

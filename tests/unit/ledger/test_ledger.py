@@ -10,7 +10,7 @@ from ledger import events as ev
 from ledger.chain import Entry
 from ledger.clock import ManualClock
 from ledger.events import Actor, Reading
-from ledger.ledger import BUSY, Ledger, Refusal
+from ledger.ledger import BUSY, CROWD, Ledger, Refusal
 from ledger.machine import Stage
 from ledger.store import MemoryStore, StoreDown
 from ledger.view import View, epoch_ms, fold
@@ -186,6 +186,38 @@ async def test_a_tap_and_the_deadline_cannot_both_win(late_s: int, authorized: b
     expired = await ledger.record(POLICY, expire)
     assert isinstance(tapped, Entry) is authorized
     assert isinstance(expired, Entry) is not authorized
+
+
+class Crowded(MemoryStore):
+    """Before each append of ours, somebody else appends as long as *others* are left."""
+
+    def __init__(self, others: int) -> None:
+        super().__init__()
+        self._others, self._left = new_ledger(self), others
+
+    async def append(self, tenant, entries, expected, note=""):
+        if self._left and entries[0].actor["id"] == RUDO.id:
+            self._left -= 1
+            assert isinstance(await self._others.record(BOT, lambda v, n: ev.Stopped()), Entry)
+        return await super().append(tenant, entries, expected, note)
+
+
+class Dice(random.Random):
+    thrown = 0
+
+    def uniform(self, a: float, b: float) -> float:
+        self.thrown += 1
+        return 0.0
+
+
+@pytest.mark.parametrize(("others", "waits"), [(0, 0), (1, 0), (CROWD, 0), (CROWD + 3, 3)])
+async def test_who_comes_second_goes_again_at_once_and_waits_only_in_a_crowd(others, waits):
+    dice = Dice()
+    ledger = Ledger("acme", Crowded(others), ManualClock(datetime(2026, 6, 3, tzinfo=UTC)), dice)
+    entry = await ledger.record(RUDO, lambda v, n: ev.Paused())
+    assert isinstance(entry, Entry)
+    assert entry.seq == others + 1
+    assert (ledger.calls, dice.thrown) == (others + 1, waits)
 
 
 class LosesReplies(MemoryStore):
