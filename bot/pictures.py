@@ -23,7 +23,7 @@ from bot.scene import Reader
 from bot.shown import ShownCards
 from bot.wall import Hung, Wall
 from handlers.charter import Charter
-from handlers.detect import NETWORK
+from handlers.network import NETWORK
 from handlers.ports import PortError, Rulebook
 from handlers.reconciler import Work
 from ledger.clock import Clock

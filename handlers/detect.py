@@ -40,15 +40,17 @@ from detectors.verdict import (
     worse,
 )
 from detectors.window import Missed, Tick
+from handlers import network
 from handlers.alerts import SIGNAL, Alerts, reading_of_alerts
 from handlers.changes import Change, Changes, candidates
 from handlers.council import SEES
 from handlers.crew import Heard, Word
+from handlers.network import NETWORK, NOTHING, TOLD_MS, most, unanswered
 from handlers.ports import Rulebook
 from handlers.readings import reading_of
 from handlers.sanitise import clean
 from handlers.shadow import Shadow
-from handlers.sights import Counts, Sight, Sights, most, together
+from handlers.sights import Counts, Sight, Sights
 from ledger import events as ev
 from ledger.events import Actor, Event, Reading, Suspect
 from ledger.ledger import Decide, Ledger, Refusal
@@ -56,9 +58,6 @@ from ledger.machine import IN_HAND, Incident, Stage
 from ledger.store import StoreDown
 from ledger.view import View, epoch_ms
 
-NETWORK = "network"
-"""The service that stands for what lies between us and all the others."""
-NOTHING = Refusal("nothing")
 KEEP_MS = 60_000
 """What was learned is kept once a minute, and at once when a service turned sick or well."""
 AT_ONCE = 8
@@ -155,10 +154,10 @@ class Detect:
         self._note(service, kept, self.seen[service])
         await self.shadow.see(service, verdict.shadowed, policy, self.seen[service].at_ms, is_open=opened)
         if self._network_is_gone(verdict):
-            await self._say(network_down(_reading_of_network(self.unanswered())))
+            await self._say(network.down(self.unanswered()))
             return
-        if view.open_for(NETWORK) and not self._network_is_gone_for_anybody():
-            await self._say(network_back(_reading_of_network(self.unanswered())))
+        if (gone := view.open_for(NETWORK)) and self._network_is_back(gone):
+            await self._say(network.back(self.unanswered()))
         if not opened and verdict.healthy:
             return
         reading = reading_of(service, verdict, self.deploy(self.ledger.tenant, service))
@@ -288,33 +287,22 @@ class Detect:
         return len(self.silent), len(self.seen)
 
     def unanswered(self) -> Counts:
-        """Of all services. Where that is not most: of ours."""
-        every = together((self._ours(), *self.others.counts.values()))
-        return every if most(every) or not most(self._ours()) else self._ours()
+        """How many services do not answer, of how many."""
+        return unanswered(self._ours(), self.others.counts.values())
 
     def _network_is_gone(self, verdict: Verdict) -> bool:
         unreachable = any(alarm.signal == "unreachable" for alarm in verdict.alarms)
         return unreachable and most(self.unanswered())
 
-    def _network_is_gone_for_anybody(self) -> bool:
-        return any(most(one) for one in (self.unanswered(), *self.others.counts.values()))
+    def _network_is_back(self, gone: Incident) -> bool:
+        """Whether it is gone for nobody any more. What another process said just now, it has not told yet."""
+        told = epoch_ms(self.ledger.now()) - gone.entered_ms > TOLD_MS
+        return told and not any(most(one) for one in (self.unanswered(), *self.others.counts.values()))
 
 
 def _text(seen: Seen) -> str:
     kept = {"state": seen.state.dump(), "cursor": seen.cursor, "history": history.dump(seen.history)}
     return json.dumps(kept)
-
-
-def _reading_of_network(counts: Counts) -> Reading:
-    missed, of = counts
-    return Reading(
-        service=NETWORK,
-        rule="network",
-        signal="unreachable",
-        severity="critical",
-        headline=f"{missed} of {of} services do not answer",
-        explanation=f"{missed} of {of} services do not answer. It may be our own network.",
-    )
 
 
 def detect(
@@ -370,28 +358,6 @@ def _opened(
         reading=reading,
         suspects=found,
     )
-
-
-def network_down(reading: Reading) -> Decide:
-    def decide(view: View, now: datetime) -> Event | Refusal:
-        if view.open_for(NETWORK):
-            return NOTHING
-        name = view.next_incident_id(NETWORK)
-        return ev.Detected(incident_id=name, decision="open", reason=reading.headline, reading=reading)
-
-    return decide
-
-
-def network_back(reading: Reading) -> Decide:
-    def decide(view: View, now: datetime) -> Event | Refusal:
-        standing = view.open_for(NETWORK)
-        if standing is None:
-            return NOTHING
-        return ev.Recovered(
-            incident_id=standing.id, decision="close", reason="The services answer again", after=reading
-        )
-
-    return decide
 
 
 def _while_open(

@@ -178,22 +178,28 @@ class Poller:
         return polled.tick, polled.cursor
 
     async def _watch(self, charter: Charter, service: Service) -> None:
-        await self.clock.sleep(self._first_s())
+        """All states are loaded before the first looks: what is said of one service depends on the others."""
+        await self.clock.sleep(self._handover_s())
+        await self._guarded(f"The state of {service.id}", self._restore(service))
+        await self.clock.sleep(self.jitter.uniform(0, min(1.0, self.interval_s)))
         while True:
             answered = self._may(service) and await self._looked(charter, service)
             pause = self.interval_s if answered else min(RETRY_S, self.interval_s)
             await self.clock.sleep(pause * self.jitter.uniform(1 - JITTER, 1 + JITTER))
 
-    def _first_s(self) -> float:
-        """When to look first. Who has just come waits until those who had its share have kept all of it."""
-        new = epoch_ms(self.clock.now()) - self.began_ms < BEAT_S * 1000 and not self.share.alone
-        return 1.5 * BEAT_S * new + self.jitter.uniform(0, min(1.0, self.interval_s))
+    def _handover_s(self) -> float:
+        """How long who has just come waits until those who had its share have kept all of it."""
+        new = epoch_ms(self.clock.now()) - self.began_ms < BEAT_S * 1000
+        return 1.5 * BEAT_S if new and not self.share.alone else 0.0
+
+    async def _restore(self, service: Service) -> None:
+        if service.id not in self.detect.seen:
+            await self.detect.restore(self.states, service.id)
 
     async def _looked(self, charter: Charter, service: Service) -> bool:
         """The outermost loop around one service: what goes wrong here must not end its watch."""
         try:
-            if service.id not in self.detect.seen:
-                await self.detect.restore(self.states, service.id)
+            await self._restore(service)
             return await self.look(charter, service)
         except StoreDown as down:
             log.warning("What %s told cannot be read: %s", service.id, down)

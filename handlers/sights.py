@@ -56,14 +56,3 @@ class Sights:
 
     def forget_all_but(self, services: Collection[str]) -> None:
         self._kept = {name: sight for name, sight in self._kept.items() if name in services}
-
-
-def most(counts: Counts) -> bool:
-    """Whether more than half of at least three do not answer."""
-    missed, of = counts
-    return of >= 3 and 2 * missed > of
-
-
-def together(counts: Iterable[Counts]) -> Counts:
-    many = tuple(counts)
-    return sum(missed for missed, _ in many), sum(of for _, of in many)

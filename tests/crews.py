@@ -37,16 +37,17 @@ class MemoryBoard:
 
 @dataclass
 class KeptStates:
-    """States that outlive processes; counts what was loaded."""
+    """States that outlive processes, and in which order they were saved and loaded."""
 
     texts: dict[str, str] = field(default_factory=dict)
-    loads: list[str] = field(default_factory=list)
+    done: list[tuple[str, str]] = field(default_factory=list)
 
     async def load(self, tenant, service):
-        self.loads.append(service)
+        self.done.append(("load", service))
         return self.texts.get(service)
 
     async def save(self, tenant, states):
+        self.done += [("save", service) for service in states]
         self.texts |= states
 
 
@@ -156,10 +157,14 @@ class Fleet:
         await gone.stop()
 
     async def passes(self, seconds: float) -> None:
-        for _ in range(round(seconds * 10)):
+        """Time goes by; each process reads the ledger once a second, as the program does."""
+        for tenth in range(round(seconds * 10)):
             self.clock.advance(0.1)
             for _ in range(12):
                 await asyncio.sleep(0)
+            if tenth % 10 == 9:
+                for one in self.processes.values():
+                    await one.poller.ledger.sweep()
 
     async def end(self) -> None:
         for one in self.processes.values():
