@@ -1,31 +1,23 @@
 """A whole log read again, fast: form, chain, rules and Merkle root, from the bytes of each entry.
 
-* What is plainly well is found so by its form (ledger/shapes.py). All else goes the long way, through
-  `chain.parse` and pydantic, which alone say what is wrong.
+* Entries are read by their forms (ledger/reader.py); a second process may have done that (ledger/aide.py).
 * The rules are those of `ledger.machine`: its tables by the names of events, its objections as they are.
 * Of an incident only what the rules ask for is remembered: a log of any length fits.
 """
 
 import gc
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from hashlib import sha256
 
-import orjson
 from pydantic import ValidationError
 
-from ledger import chain
 from ledger import events as ev
+from ledger.aide import Aide, Judged
 from ledger.books import Books
-from ledger.chain import GENESIS, MAX_BYTES, Frontier, Head, Malformed
-from ledger.events import EVENTS, Event
+from ledger.chain import GENESIS, Frontier, Head, Malformed
 from ledger.machine import (
-    MAY_WRITE,
-    REFERS,
-    TENANT_FACTS,
-    TRANSITIONS,
     BadReference,
     Illegal,
     IllegalTransition,
@@ -34,54 +26,13 @@ from ledger.machine import (
     objection_to_attempt,
     objection_to_review,
 )
-from ledger.shapes import Form, Line, NoForm, whole
+from ledger.reader import Reader, Rule
+from ledger.shapes import Line
 from ledger.verify import Tampered
-from ledger.view import DAY_MS, UnknownEvent, event_of
+from ledger.view import UnknownEvent, epoch_ms
 
-MOST_FORMS = 8
-EVENT = b'"event":"'
-PAST = len(EVENT)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What the tables say of one kind of event, by names."""
-
-    kind: type[Event]
-    after: Mapping[str, str]
-    """The stage to which it leads, by the stage that it may follow; an empty text is before the first."""
-    writers: frozenset[str]
-    refers: str
-    """The kind that its `ref` must name the newest of; empty for none."""
-    marks: bool
-    """Whether others must refer to it."""
-    stands_alone: bool
-    """Whether it is a fact of the tenant."""
-    forms: list[Form] = field(default_factory=list)
-    """Those met so far, that of the newest entry first."""
-
-
-def _name(kind: type[Event] | None) -> str:
-    return kind.__name__ if kind else ""
-
-
-def rules() -> dict[bytes, Rule]:
-    """The rules by the names of events, each ready to learn its forms."""
-    return {
-        name.encode(): Rule(
-            kind,
-            {stage or "": row[kind].value for stage, row in TRANSITIONS.items() if kind in row},
-            frozenset(actor.value for actor in MAY_WRITE[kind]),
-            _name(REFERS.get(kind)),
-            kind in REFERS.values(),
-            kind in TENANT_FACTS,
-        )
-        for name, kind in EVENTS.items()
-    }
-
-
-VALIDATED = _name(ev.Validated)
+REFUSED = (Malformed, Illegal, UnknownEvent, ValidationError)
+VALIDATED = ev.Validated.__name__
 
 
 @dataclass(slots=True)
@@ -104,7 +55,7 @@ class Fold:
     def __init__(self) -> None:
         self.incidents: dict[str, Standing] = {}
 
-    def take(self, rule: Rule, entry: Line, digest: str, at_ms: int) -> str | None:
+    def take(self, rule: Rule, entry: Line, digest: str) -> str | None:
         """The incident's stage afterwards, None outside of one. Raises Illegal; nothing changed then."""
         name = entry.incident_id
         if not name:
@@ -119,8 +70,11 @@ class Fold:
             raise _wrong_actor(entry)
         if stands is None:
             stands = self.incidents[name] = Standing(to)
-        elif rule.refers:
-            _check_reference(rule, stands, entry, at_ms)
+        if rule.plain:
+            stands.stage = to
+            return to
+        if rule.refers:
+            _check_reference(rule, stands, entry)
         elif rule.kind is ev.Reviewed:
             _check_review(stands, entry)
         stands.stage = to
@@ -142,13 +96,13 @@ def _wrong_actor(entry: Line) -> WrongActor:
     return WrongActor(f"{entry.actor.kind} may not write {entry.event}")
 
 
-def _check_reference(rule: Rule, stands: Standing, entry: Line, at_ms: int) -> None:
+def _check_reference(rule: Rule, stands: Standing, entry: Line) -> None:
     stood, ref = stands.newest.get(rule.refers), entry.ref
     if ref is None or (ref.hash, ref.seq) != stood:
         raise BadReference(f"{entry.event} must refer to the newest {rule.refers} of {entry.incident_id}")
     why = ""
     if rule.refers == VALIDATED:
-        option = entry.data.get("option", "")
+        option, at_ms = getattr(entry.data, "option", ""), epoch_ms(entry.ts)
         why = objection_to_answer(rule.kind, option, stands.options, at_ms, stands.deadline_ms)
     elif rule.kind is ev.ExecutionStarted:
         why = objection_to_attempt(entry.data.attempt, stands.attempts)
@@ -170,7 +124,7 @@ def _mark(stands: Standing, entry: Line, digest: str) -> None:
         stands.options = frozenset([one.key for one in entry.data.options])
     else:
         stands.attempts = 0
-        if entry.data.get("break_glass", False):
+        if getattr(entry.data, "break_glass", False):
             stands.broken[digest, entry.seq] = entry.actor.id
 
 
@@ -213,64 +167,58 @@ class Audit:
         """The hash of the first entry."""
         self.hash = GENESIS.hash
         """That of the newest entry."""
-        self.at_ms = 0
-        """When it was written."""
-        self.rules = rules()
+        self.size = 0
+        self.reader = Reader()
         self._fold = Fold()
 
     @property
     def head(self) -> Head:
         """Where what was taken ends."""
-        return Head(self.tree.size, self.hash)
+        return Head(self.size, self.hash)
 
     def take(self, line: bytes) -> Line:
         """What *line* says. Raises Tampered, which names the first bad entry: then this audit is over."""
-        seq = self.tree.size + 1
         try:
-            rule, entry = self._read(line)
-            if entry.seq != seq or entry.prev != self.hash or entry.tenant_id != self.tenant:
-                self._check_link(entry, seq)
-            since = entry.ts - EPOCH
-            at_ms = since.days * DAY_MS + since.seconds * 1000 + since.microseconds // 1000
+            rule, entry = self.reader.read(line)
             leaf = sha256(b"\x00" + line).digest()
-            digest = leaf.hex()
-            stage = self._fold.take(rule, entry, digest, at_ms)
-        except Malformed as error:
-            raise Tampered(seq, error.reason) from error
-        except (Illegal, UnknownEvent, ValidationError) as error:
-            raise Tampered(seq, f"it breaks a rule: {error}") from error
-        if entry.stage != stage:
-            raise Tampered(seq, f"it says that the stage is {entry.stage}, and the rules say {stage}")
-        if seq == 1:
-            self.first = digest
-        self.hash, self.at_ms = digest, at_ms
+            self._follow(rule, entry, leaf.hex())
+        except REFUSED as error:
+            raise self._tampered(error) from error
         self.tree.grow(leaf)
         return entry
+
+    def take_page(self, lines: Sequence[bytes], known: Judged) -> Iterator[Line]:
+        """As `take`, of a page of which much is known already. The tree is whole again at its end."""
+        leaves = [known.leaves[at : at + 32] for at in range(0, len(known.leaves), 32)]
+        read, follow, grow = self.reader.read_again, self._follow, self.tree.grow
+        try:
+            for line, number, leaf in zip(lines, known.numbers, leaves, strict=True):
+                rule, entry = read(line, number)
+                follow(rule, entry, leaf.hex())
+                grow(leaf)
+                yield entry
+        except REFUSED as error:
+            raise self._tampered(error) from error
 
     def broken(self, incident: str) -> bool:
         """Whether somebody broke the glass in *incident*, and nobody signed it off yet."""
         return bool(self._fold.incidents[incident].broken)
 
-    def _read(self, line: bytes) -> tuple[Rule, Line]:
-        """Raises Malformed, UnknownEvent, ValidationError."""
-        begins = line.find(EVENT) + PAST
-        rule = self.rules.get(line[begins : line.find(b'"', begins)])
-        if rule is not None and len(line) <= MAX_BYTES:
-            for form in rule.forms:
-                if (entry := form.read(line)) is not None:
-                    if form is not rule.forms[0]:
-                        rule.forms.remove(form)
-                        rule.forms.insert(0, form)
-                    return rule, entry
-        return self._read_slowly(line)
+    def _tampered(self, error: Exception) -> Tampered:
+        why = error.reason if isinstance(error, Malformed) else f"it breaks a rule: {error}"
+        return Tampered(self.size + 1, why)
 
-    def _read_slowly(self, line: bytes) -> tuple[Rule, Line]:
-        entry = chain.parse(line)
-        event = event_of(entry)
-        rule = self.rules[entry.event.encode()]
-        if len(rule.forms) < MOST_FORMS:
-            _learn(rule, line, entry.data)
-        return rule, whole(rule.kind).made({**orjson.loads(line), "data": event.data()})
+    def _follow(self, rule: Rule, entry: Line, digest: str) -> None:
+        """Let *entry* be the next. Raises Malformed, Illegal."""
+        seq = self.size + 1
+        if entry.seq != seq or entry.prev != self.hash or entry.tenant_id != self.tenant:
+            self._check_link(entry, seq)
+        stage = self._fold.take(rule, entry, digest)
+        if entry.stage != stage:
+            raise Malformed(f"it says that the stage is {entry.stage}, and the rules say {stage}")
+        if seq == 1:
+            self.first = digest
+        self.size, self.hash = seq, digest
 
     def _check_link(self, entry: Line, seq: int) -> None:
         if entry.seq != seq:
@@ -283,24 +231,24 @@ class Audit:
             self.tenant = entry.tenant_id
 
 
-def _learn(rule: Rule, line: bytes, data: Mapping[str, object]) -> None:
-    try:
-        found = Form(rule.kind, data)
-    except NoForm:
-        return
-    if found.read(line) is not None:
-        rule.forms.insert(0, found)
-
-
-def audit(lines: Iterable[bytes], tenant: str = "", books: Books | None = None) -> Audit:
+def audit(
+    lines: Iterable[bytes], tenant: str = "", books: Books | None = None, aide: Aide | None = None
+) -> Audit:
     """Read all of a log, and keep *books* of it. Raises Tampered at the first bad entry."""
     found = Audit(tenant)
     with unhurried():
-        for line in lines:
-            entry = found.take(line)
+        for entry in _entries(found, lines, aide):
             if books is not None:
                 books.look_at(entry, found.hash)
     return found
+
+
+def _entries(found: Audit, lines: Iterable[bytes], aide: Aide | None) -> Iterator[Line]:
+    if aide is None:
+        yield from map(found.take, lines)
+        return
+    for page, known in aide.pages(lines):
+        yield from found.take_page(page, known) if known else map(found.take, page)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import orjson
 
 from ledger import events as ev
 from ledger.audit import Audit
-from ledger.chain import Frontier, Head
+from ledger.chain import Frontier
 from ledger.events import EVENTS, Actor, Event
 from ledger.machine import OPEN, Fact, Incident, Stage
 from ledger.shapes import Line
@@ -157,7 +157,7 @@ class Recall:
         try:
             entry = audit.take(element[HASH + 1 :])
         except Tampered as broken:
-            why = f"element {audit.tree.size + 1} is not the entry that must stand there. {broken}"
+            why = f"element {audit.size + 1} is not the entry that must stand there. {broken}"
             raise Sealed(why) from broken
         if element[: HASH + 1] != b"%s " % audit.hash.encode():
             raise Sealed(f"element {entry.seq} does not have the hash that it says.")
@@ -173,7 +173,7 @@ class Recall:
     def view(self) -> View:
         """The present after all that was taken."""
         view = self._view
-        view.head = Head(self._audit.tree.size, self._audit.hash)
+        view.head = self._audit.head
         view.runs = tuple(self._runs)
         first = view.head.seq - len(self._touched) + 1
         view.touched = deque(enumerate(self._touched, first), maxlen=REMEMBERED)

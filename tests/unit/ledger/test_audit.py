@@ -48,7 +48,7 @@ def test_a_legal_log_goes_the_long_way_only_for_the_first_of_each_form():
     for line in LINES:
         found.take(line)
     met = {entry.event for entry in LEGAL.lines}
-    forms = {name: len(rule.forms) for name, rule in found.rules.items() if rule.forms}
+    forms = {name: len(rule.forms) for name, rule in found.reader.rules.items() if rule.forms}
     assert {name.decode() for name in forms} == met
     assert max(forms.values()) <= 2
 
@@ -249,7 +249,7 @@ def test_data_that_is_not_plain_goes_the_long_way_to_the_same_end(changed: dict,
 def test_one_way_of_writing_is_of_the_form_and_every_other_is_not(well: bytes, tricky: bytes):
     found = audit(LINES)
     assert LINES[STARTED].count(well) == 1
-    [form] = found.rules[b"ExecutionStarted"].forms
+    [form] = found.reader.rules[b"ExecutionStarted"].forms
     assert form.read(LINES[STARTED])
     line = LINES[STARTED].replace(well, tricky)
     assert line != LINES[STARTED]
@@ -257,20 +257,20 @@ def test_one_way_of_writing_is_of_the_form_and_every_other_is_not(well: bytes, t
 
 
 def test_a_whole_second_is_written_as_any_other_instant():
-    [form] = audit(LINES).rules[b"ExecutionStarted"].forms
+    [form] = audit(LINES).reader.rules[b"ExecutionStarted"].forms
     assert form.read(LINES[STARTED].replace(b".328000Z", b".000000Z"))
 
 
 @pytest.mark.parametrize("wrong", ["", "0" * 63, "0" * 65, "A" + "0" * 63, " " + "0" * 63, "g" + "0" * 63])
 def test_what_a_reference_names_is_a_hash_whoever_refers(wrong: str):
-    [form] = audit(LINES).rules[b"Paged"].forms
+    [form] = audit(LINES).reader.rules[b"Paged"].forms
     for digest, well in (("0" * 64, True), (wrong, False)):
         line = LINES[PAGE].replace(b'"ref":null', b'"ref":{"hash":"%s","seq":1}' % digest.encode())
         assert (form.read(line) is not None) is well
 
 
 def test_an_integer_that_not_every_reader_holds_is_of_no_form():
-    [form] = audit(LINES).rules[b"ExecutionStarted"].forms
+    [form] = audit(LINES).reader.rules[b"ExecutionStarted"].forms
     for number, well in (
         (MAX_INT, True),
         (MAX_INT + 1, False),
@@ -294,9 +294,9 @@ def test_what_pydantic_would_mend_goes_the_long_way_and_is_not_learned():
     )
     assert event_of(parse(mended)).before.n == 1
     verdict = audit(LINES[:VERIFIED])
-    before = {name: list(rule.forms) for name, rule in verdict.rules.items()}
+    before = {name: list(rule.forms) for name, rule in verdict.reader.rules.items()}
     assert verdict.take(mended).data.before.n == 1
-    assert {name: rule.forms for name, rule in verdict.rules.items()} == before
+    assert {name: rule.forms for name, rule in verdict.reader.rules.items()} == before
 
 
 def test_an_entry_of_an_older_version_is_known_after_the_first():
