@@ -259,7 +259,7 @@ class Commands:
 
     async def status(self, order: Order) -> Answer:
         if order.first.lower() == "week":
-            return Answer(week(order))
+            return await week(order)
         if order.first and self._of_service:
             return await self._of_service(order)
         room = order.room

@@ -1,5 +1,7 @@
 """What happened lately, read from the ledger's view, and what people said of it. Pure.
 
+After a start each fact is taken apart when it is first read, so all but `Past.of` belongs into a thread.
+
 An incident counts for the rule that opened it. Of what people said the newest word counts:
 
 * confirmed: somebody said that the cause was right, or approved an action after which policy saw it recover;
@@ -8,7 +10,8 @@ An incident counts for the rule that opened it. Of what people said the newest w
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from ledger import events as ev
@@ -19,7 +22,7 @@ from ledger.view import View
 DAY_MS = 86_400_000
 DAYS = 30
 MOST = 5_000
-"""No more incidents than these are read, the newest: a storm must not hold up the loop."""
+"""No more incidents than these are read, the newest."""
 
 
 class Said(StrEnum):
@@ -29,13 +32,24 @@ class Said(StrEnum):
     UNSAID = "unsaid"
 
 
-def since(view: View, from_ms: int) -> Iterator[Incident]:
-    """The incidents that were opened since *from_ms*, or are open still, the newest first."""
-    for number, incident in enumerate(reversed([*view.incidents.values()])):
-        if number >= MOST or incident.opened_ms < from_ms:
-            break
-        yield incident
-    yield from (one for one in view.open() if one.opened_ms < from_ms)
+@dataclass(frozen=True, slots=True)
+class Past:
+    """All incidents of one moment, the oldest first, and those that were open."""
+
+    incidents: Sequence[Incident]
+    open: Sequence[Incident]
+
+    @classmethod
+    def of(cls, view: View) -> "Past":
+        return cls([*view.incidents.values()], view.open())
+
+    def since(self, from_ms: int) -> Iterator[Incident]:
+        """Those that were opened since *from_ms*, the newest first, and those that were open still."""
+        for incident in reversed(self.incidents[-MOST:]):
+            if incident.opened_ms < from_ms:
+                break
+            yield incident
+        yield from (one for one in self.open if one.opened_ms < from_ms)
 
 
 def said(incident: Incident) -> Said:
@@ -56,11 +70,11 @@ def _word(event: Event) -> Said | None:
             return None
 
 
-def by_rule(view: View, now_ms: int) -> dict[str, Counter[Said]]:
+def by_rule(past: Past, now_ms: int) -> dict[str, Counter[Said]]:
     """How often each rule opened an incident in the last thirty days, by what people said of it."""
     found: dict[str, Counter[Said]] = {}
     from_ms = now_ms - DAYS * DAY_MS
-    for incident in since(view, from_ms):
+    for incident in past.since(from_ms):
         if incident.opened.origin == "policy" and incident.opened_ms >= from_ms:
             found.setdefault(incident.opened.reading.rule, Counter())[said(incident)] += 1
     return found

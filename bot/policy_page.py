@@ -6,10 +6,11 @@
 * The record is the ledger's, of thirty days, by bot/lately.py; what shadow says is handlers/shadow.py's.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from bot.lately import DAY_MS, DAYS, Said, by_rule, precision
+from bot.lately import DAY_MS, DAYS, Past, Said, by_rule, precision
 from bot.order import Order
 from bot.ports import Answer
 from bot.thresholds import MEANS, Threshold, common, in_force, keys_of, own
@@ -35,7 +36,7 @@ async def policy(order: Order, shelf: Shelf) -> Answer:
         return Answer("\n".join(_all(found, thresholds)))
     if asked in found.services or (charter and charter.service(asked)):
         return Answer("\n".join(_of_service(found, asked)))
-    tallies = by_rule(view, order.room.now_ms())
+    tallies = await asyncio.to_thread(by_rule, Past.of(view), order.room.now_ms())
     episodes, sorry = await _shadow(order, shelf)
     if asked in RULES or asked in tallies:
         tally = tallies.get(asked, Counter())

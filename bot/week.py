@@ -6,6 +6,7 @@
 * What reached a group is told beside: nobody knows whom that woke.
 """
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -13,10 +14,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from bot.lately import DAY_MS, since
+from bot.lately import DAY_MS, Past
 from bot.order import Order
-from bot.room import Room
+from bot.ports import Answer
 from bot.words import many
+from handlers.charter import Charter
 from ledger import events as ev
 
 NIGHTS = 7
@@ -54,33 +56,34 @@ class Page:
     cause: str
 
 
-def week(order: Order) -> str:
-    """The text for whoever asks."""
+async def week(order: Order) -> Answer:
     room = order.room
-    told, groups = count(room, room.now_ms())
+    told, groups = await asyncio.to_thread(count, room.people, Past.of(room.ledger.view), room.now_ms())
     names = {person.id: person.name for person in room.people.people}
     lines = [_of(names.get(who, who), nights) for who, nights in told.items()]
     causes = sum((nights.by_cause for nights in told.values()), Counter[str]())
     total = causes.total()
-    return "\n".join(
-        [
-            f"Pages at night (22:00–07:00, each on their own clock), last {NIGHTS} nights: {total}.",
-            *(lines or ["Nobody is on call and nobody was paged."]),
-            *([f"Most from {_causes(causes)}."] if total else []),
-            *([f"Group chats were rung for {many(groups, 'incident')} besides."] if groups else []),
-            "A page is an incident whose first card reached somebody with sound. From the ledger.",
-        ]
+    return Answer(
+        "\n".join(
+            [
+                f"Pages at night (22:00–07:00, each on their own clock), last {NIGHTS} nights: {total}.",
+                *(lines or ["Nobody is on call and nobody was paged."]),
+                *([f"Most from {_causes(causes)}."] if total else []),
+                *([f"Group chats were rung for {many(groups, 'incident')} besides."] if groups else []),
+                "A page is an incident whose first card reached somebody with sound. From the ledger.",
+            ]
+        )
     )
 
 
-def count(room: Room, now_ms: int) -> tuple[dict[str, Nights], int]:
+def count(charter: Charter, past: Past, now_ms: int) -> tuple[dict[str, Nights], int]:
     """The pages of who is or was on call, by charter id; and how many incidents rang in group chats."""
-    found = {person.id: Nights() for person in room.people.people if "oncall" in person.roles}
+    found = {person.id: Nights() for person in charter.people if "oncall" in person.roles}
     groups = set()
-    for page in pages(room, now_ms):
-        person = room.people.person(page.recipient)
-        night = night_of(page.at_ms, room.zone(person))
-        if night is None or night not in nights(now_ms, room.zone(person)):
+    for page in pages(past, now_ms):
+        zone = _zone(charter, page.recipient)
+        night = night_of(page.at_ms, zone)
+        if night is None or night not in nights(now_ms, zone):
             continue
         if CHAT.fullmatch(page.recipient):
             groups.add(page.incident)
@@ -89,10 +92,16 @@ def count(room: Room, now_ms: int) -> tuple[dict[str, Nights], int]:
     return found, len(groups)
 
 
-def pages(room: Room, now_ms: int) -> Iterator[Page]:
+def _zone(charter: Charter, person: str) -> ZoneInfo:
+    """The person's own; the tenant's for a group, and for who left the charter."""
+    found = charter.person(person)
+    return ZoneInfo((found.timezone if found else None) or charter.tenant.timezone)
+
+
+def pages(past: Past, now_ms: int) -> Iterator[Page]:
     """Each incident and recipient once, at its first card that rang."""
     oldest_ms = now_ms - (NIGHTS + 2) * DAY_MS
-    for incident in since(room.ledger.view, now_ms - READ_MS):
+    for incident in past.since(now_ms - READ_MS):
         rung: set[str] = set()
         if incident.facts[-1].at_ms < oldest_ms:
             continue

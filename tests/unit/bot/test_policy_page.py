@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.lately import Said, by_rule, precision, said
+from bot.lately import Past, Said, by_rule, precision, said
 from bot.thresholds import KEYS, MEANS, NO_THRESHOLD, common, in_force, keys_of
 from bot.words import units
 from detectors.policy import RULES, Policy
@@ -123,7 +123,7 @@ async def test_each_rule_counts_what_it_opened_in_thirty_days_and_no_more():
     for rule in ("err_crit", "err_crit", "lat_warn"):
         await over(acme, await opened(acme, rule))
     await over(acme, await opened(acme, "err_crit", origin="engineer"))
-    found = by_rule(acme.room.ledger.view, acme.room.now_ms())
+    found = by_rule(Past.of(acme.room.ledger.view), acme.room.now_ms())
     assert {rule: tally.total() for rule, tally in found.items()} == {"err_crit": 2, "lat_warn": 1}
 
 

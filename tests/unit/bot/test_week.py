@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.week import NIGHTS, count, night_of, nights
+from bot.lately import Past
+from bot.week import NIGHTS, Nights, count, night_of, nights
 from handlers.charter import parse
 from ledger import events as ev
 from ledger.clock import ManualClock
@@ -46,8 +47,12 @@ async def page(acme: Tenant, incident: str, who: str, channel: str = "telegram",
     )
 
 
+def counted(acme: Tenant) -> tuple[dict[str, Nights], int]:
+    return count(acme.room.people, Past.of(acme.room.ledger.view), acme.room.now_ms())
+
+
 def found(acme: Tenant) -> dict[str, int]:
-    told, _ = count(acme.room, acme.room.now_ms())
+    told, _ = counted(acme)
     return {who: nights.total for who, nights in told.items()}
 
 
@@ -94,7 +99,7 @@ async def test_seven_nights_count_and_the_eighth_does_not():
 async def test_groups_are_told_beside_and_an_incident_counts_once_there():
     acme = await asleep()
     await paged(acme, "chat1", "chat2")
-    told, groups = count(acme.room, acme.room.now_ms())
+    told, groups = counted(acme)
     assert groups == 1
     assert told.keys() == {"rudo", "tendai"}
 
