@@ -80,7 +80,8 @@ def worsened(scene: Scene) -> list[Line]:
     was = scene.incident.opened.reading
     change = f": {tenths(was.error_permille)} → {tenths(fact.event.reading.error_permille)} %"
     errors = was.signal == fact.event.reading.signal == "errors"
-    return [may(6, f"<b>It got worse</b> at {scene.hm(fact.at_ms)}{change if errors else ''}.")]
+    new = "".join(f": {foreign(kind, 40)} is new" for kind in fact.event.kinds[:1])
+    return [may(6, f"<b>It got worse</b> at {scene.hm(fact.at_ms)}{new or change * errors}.")]
 
 
 def nearest_deploy(scene: Scene, rank: int = 4) -> list[Line]:

@@ -72,7 +72,9 @@ def _came_back(scene: Scene, back: list[tuple[Fact, ev.Reopened]]) -> str:
     if times == 2:
         return f"It was over, and came back at {scene.hm(at_ms)}."
     often = f"{times} times in {about(at_ms - scene.incident.opened_ms)}"
-    return f"<b>It is flapping</b>: {often}. Look for what comes and goes."
+    quiet = back[-1][1].quiet_ms
+    stays = f" It stays open until it was quiet for {about(quiet)}." if quiet else ""
+    return f"<b>It is flapping</b>: {often}.{stays} Look for what comes and goes."
 
 
 def _waiting(scene: Scene) -> list[Line]:

@@ -16,6 +16,7 @@ from detectors import baseline
 from detectors.alarm import Alarm
 from detectors.alarms import heard, is_sick
 from detectors.fold import dated, fold, tails
+from detectors.kinds import kinds
 from detectors.policy import Policy, Severity, Signal
 from detectors.score import components
 from detectors.state import RECENT_MS, Sample, ServiceState, caveats, new_normal, settled
@@ -29,6 +30,7 @@ __all__ = [
     "ServiceState",
     "Verdict",
     "judge",
+    "kinds",
     "new_normal",
     "recovered_because",
     "rings",
@@ -41,6 +43,7 @@ __all__ = [
 
 Trend = Literal["falling", "steady", "rising"]
 NUMBERS_MS = 60_000
+LATELY_MS = 15_000
 GOOD_SAMPLES = 12
 TREND_POINTS = 5
 
@@ -122,10 +125,13 @@ def should_open(verdict: Verdict) -> bool:
     return bool(verdict.alarms)
 
 
-def should_recover(verdict: Verdict, policy: Policy) -> bool:
-    """Return whether an open incident is over: watched quiet, and the score that policy may ask for."""
+def should_recover(verdict: Verdict, policy: Policy, quiet_ms: int = 0) -> bool:
+    """Return whether an open incident is over: watched quiet, and the score that policy may ask for.
+
+    *quiet_ms* is asked of one that keeps coming back.
+    """
     enough = policy.recover_score is None or verdict.score >= policy.recover_score
-    return verdict.healthy and verdict.quiet_ms >= policy.close_ms and enough
+    return verdict.healthy and verdict.quiet_ms >= max(policy.close_ms, quiet_ms) and enough
 
 
 def worse(was: Severity, verdict: Verdict) -> bool:
@@ -147,10 +153,15 @@ def recovered_because(verdict: Verdict) -> str:
     )
 
 
-def suspects(state: ServiceState, verdict: Verdict, extra: Iterable[Candidate] = ()) -> tuple[Suspect, ...]:
-    """Return the numbered evidence: what shifted since the worst alarm began, and *extra*, say commits."""
+def suspects(
+    state: ServiceState, verdict: Verdict, extra: Iterable[Candidate] = (), *, lately: bool = False
+) -> tuple[Suspect, ...]:
+    """Return the numbered evidence: what shifted since the worst alarm began, and *extra*, say commits.
+
+    *lately*: something is new since then, so the newest seconds are compared with the time before it began.
+    """
     since_ms = verdict.alarms[0].since_ms if verdict.alarms else state.at_ms - NUMBERS_MS
-    during = state.since(since_ms) or state.recent[-1:]
+    during = state.since(state.at_ms - LATELY_MS if lately else since_ms) or state.recent[-1:]
     before = state.good or tuple(sample for sample in state.recent if sample.at_ms <= since_ms)
     return rank([one.readings for one in before], [one.readings for one in during], extra)
 

@@ -141,11 +141,11 @@ def _askings(incident: Incident) -> Iterator[int]:
             ):
                 due = True
             case ev.Worsened(reading=reading, suspects=suspects):
-                due = _SEVERITY.get(reading.severity, 1) > worst or not _exceptions(suspects) <= known
+                due = _SEVERITY.get(reading.severity, 1) > worst or not exceptions(suspects) <= known
             case _:
                 continue
         worst = max(worst, _SEVERITY.get(reading.severity, 1))
-        known |= _exceptions(suspects)
+        known |= exceptions(suspects)
         if due:
             yield fact.at_ms
 
@@ -153,7 +153,7 @@ def _askings(incident: Incident) -> Iterator[int]:
 _SEVERITY = {"info": 0, "warning": 1, "critical": 2}
 
 
-def _exceptions(suspects: Iterable[ev.Suspect]) -> set[str]:
+def exceptions(suspects: Iterable[ev.Suspect]) -> set[str]:
     """The types, without how often and where: "POST /pay 31 × TimeoutError" is a TimeoutError."""
     return {one.text.rpartition("× ")[2] or one.name for one in suspects if one.kind == "exception"}
 

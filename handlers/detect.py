@@ -1,6 +1,8 @@
 """Policy's voice in the ledger: folds what polls bring, and opens, worsens, reopens and closes incidents.
 
 1. One incident a service. Its severity only rises; after a quiet minute it closes; within ten it reopens.
+   One that keeps coming back stays open for longer (handlers/flapping.py). A new exception or dependency
+   among its failures is said once.
 2. What a person closed opens again only where it was quiet in between, or is worse than it was.
 3. When more than half of at least three services stop answering at once, that is one card about the network
    in between, and no action is offered for it.
@@ -32,6 +34,7 @@ from detectors.verdict import (
     ServiceState,
     Verdict,
     judge,
+    kinds,
     new_normal,
     settled,
     should_open,
@@ -40,10 +43,10 @@ from detectors.verdict import (
     worse,
 )
 from detectors.window import Missed, Tick
-from handlers import network
+from handlers import flapping, network
 from handlers.alerts import SIGNAL, Alerts, reading_of_alerts
 from handlers.changes import Change, Changes, candidates
-from handlers.council import SEES
+from handlers.council import MOST_ROUNDS, SEES, exceptions
 from handlers.crew import Heard, Word
 from handlers.network import NETWORK, NOTHING, TOLD_MS, most, unanswered
 from handlers.ports import Rulebook
@@ -162,10 +165,11 @@ class Detect:
             return
         reading = reading_of(service, verdict, self.deploy(self.ledger.tenant, service))
         alerted = bool(self.alerts.of(service, epoch_ms(self.ledger.now()))) and not policy.shadows(SIGNAL)
-        if self._is_news(detect(service, verdict, reading, (), policy, alerted)):
+        fresh = kinds(state, policy) if opened and verdict.alarms else ()
+        if self._is_news(detect(service, verdict, reading, (), policy, alerted, fresh)):
             since_ms = verdict.alarms[0].since_ms if verdict.alarms else 0
-            found = self._suspects(service, since_ms, partial(suspects, state, verdict))
-            await self._say(detect(service, verdict, reading, found, policy, alerted))
+            found = self._suspects(service, since_ms, partial(suspects, state, verdict, lately=bool(fresh)))
+            await self._say(detect(service, verdict, reading, found, policy, alerted, fresh))
 
     def _note(self, service: str, kept: Seen, now: Seen) -> None:
         """Note what is to be kept and told of *service*. The first time is spread over a minute by its name,
@@ -312,16 +316,18 @@ def detect(
     found: tuple[Suspect, ...],
     policy: Policy,
     alerted: bool = False,
+    fresh: tuple[str, ...] = (),
 ) -> Decide:
     """What policy appends for *verdict*: Detected, Reopened, Worsened, Recovered, or nothing.
 
     *alerted*: another tool's alert about the service fires, so it is not well whatever was measured.
+    *fresh*: the exceptions and dependencies that fail, and did not before it began.
     """
 
     def decide(view: View, now: datetime) -> Event | Refusal:
         standing = view.open_for(service)
         if standing is not None:
-            return _while_open(standing, verdict, reading, found, policy, alerted)
+            return _while_open(standing, verdict, reading, found, policy, alerted, fresh)
         return _opened(view, reading, found, policy, now) if should_open(verdict) else NOTHING
 
     return decide
@@ -350,7 +356,7 @@ def _opened(
 ) -> Event | Refusal:
     before = view.newest_for(reading.service)
     if before and _is_recent(before, policy, epoch_ms(now)):
-        return _reopened(before, reading, found) if _may_reopen(before, reading) else NOTHING
+        return _reopened(before, reading, found, policy, now) if _may_reopen(before, reading) else NOTHING
     return ev.Detected(
         incident_id=view.next_incident_id(reading.service),
         decision="open",
@@ -367,22 +373,46 @@ def _while_open(
     found: tuple[Suspect, ...],
     policy: Policy,
     alerted: bool,
+    fresh: tuple[str, ...],
 ) -> Event | Refusal:
     by_policy = standing.opened.origin == "policy"
-    if by_policy and not alerted and should_recover(verdict, policy) and standing.stage not in IN_HAND:
+    over = should_recover(verdict, policy, flapping.quiet_ms(standing, policy))
+    if by_policy and not alerted and over and standing.stage not in IN_HAND:
         return _recovered(standing, reading)
     if verdict.alarms and standing.reading.severity == "warning" and worse("warning", verdict):
         return _worsened(standing, reading, found)
+    if new := _news(standing, reading, fresh):
+        return _worsened(standing, reading, found, new)
     return NOTHING
+
+
+def _news(standing: Incident, reading: Reading, fresh: Iterable[str]) -> tuple[str, ...]:
+    """What of *fresh* nobody was told yet: each once, in as many entries as the council has rounds."""
+    told = [one for _, one in standing.every(ev.Worsened) if one.kinds]
+    if reading.severity != standing.reading.severity or len(told) >= MOST_ROUNDS:
+        return ()
+    known = {kind for one in told for kind in one.kinds}
+    for fact in standing.facts:
+        if isinstance(fact.event, ev.Detected | ev.Worsened | ev.Reopened):
+            known |= exceptions(fact.event.suspects)
+            known |= {one.name for one in fact.event.suspects if one.kind == "dependency_errors"}
+    return tuple(name for kind in fresh if (name := clean(kind)) not in known)
 
 
 def _recovered(standing: Incident, reading: Reading) -> Event:
     return ev.Recovered(incident_id=standing.id, decision="close", reason=reading.explanation, after=reading)
 
 
-def _worsened(standing: Incident, reading: Reading, found: tuple[Suspect, ...]) -> Event:
+def _worsened(
+    standing: Incident, reading: Reading, found: tuple[Suspect, ...], new: tuple[str, ...] = ()
+) -> Event:
     return ev.Worsened(
-        incident_id=standing.id, decision="worsen", reason=reading.headline, reading=reading, suspects=found
+        incident_id=standing.id,
+        decision="worsen",
+        reason=f"new among the failures: {', '.join(new)}"[:300] if new else reading.headline,
+        reading=reading,
+        suspects=found,
+        kinds=new,
     )
 
 
@@ -404,9 +434,17 @@ def _may_reopen(before: Incident, reading: Reading) -> bool:
     return quiet_between or (before.reading.severity == "warning" and reading.severity == "critical")
 
 
-def _reopened(before: Incident, reading: Reading, found: tuple[Suspect, ...]) -> Event:
+def _reopened(
+    before: Incident, reading: Reading, found: tuple[Suspect, ...], policy: Policy, now: datetime
+) -> Event:
+    asked_ms = flapping.asks_ms(before, policy)
     return ev.Reopened(
-        incident_id=before.id, decision="reopen", reason=reading.headline, reading=reading, suspects=found
+        incident_id=before.id,
+        decision="reopen",
+        reason=f"{reading.headline}{flapping.sentence(before, asked_ms, epoch_ms(now))}",
+        reading=reading,
+        suspects=found,
+        quiet_ms=asked_ms,
     )
 
 

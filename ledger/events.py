@@ -206,8 +206,11 @@ class Diagnosed(Event):
 
 
 class Worsened(Event):
+    """It is more severe, or fails in a way that it did not: `kinds` are the exceptions and dependencies."""
+
     reading: Reading
     suspects: tuple[Suspect, ...] = ()
+    kinds: tuple[str, ...] = ()
 
 
 class Acknowledged(Event):
@@ -418,8 +421,11 @@ class Resolved(Event):
 
 
 class Reopened(Event):
+    """It came back. Where it does so often, it is not closed again before it was quiet for `quiet_ms`."""
+
     reading: Reading
     suspects: tuple[Suspect, ...] = ()
+    quiet_ms: int = 0
 
 
 # --- facts of the tenant, outside any incident ---------------------------------------------------------

@@ -342,9 +342,11 @@ MOMENTS: dict[str, Story] = {
     "flapping": told().say(POLICY, ev.Recovered(after=WELL), 80)
     .say(POLICY, ev.Reopened(reading=SICK), 120)
     .say(POLICY, ev.Recovered(after=WELL), 80)
-    .say(POLICY, ev.Reopened(reading=SICK), 120),
+    .say(POLICY, ev.Reopened(reading=SICK, quiet_ms=300_000), 120),
     "worsened": Story().detected(MILD).agreed().asked()
     .say(POLICY, ev.Worsened(reading=SICK, suspects=SUSPECTS), 10),
+    "fails anew": told().agreed().asked()
+    .say(POLICY, ev.Worsened(reading=SICK, suspects=SUSPECTS, kinds=("<OperationalError>",)), 10),
     "declared": Story().detected(
         reading(headline="card payments are declined", explanation="", n=0, failed=0, error_permille=0,
                 signal=""), suspects=(), by=RUDO,

@@ -403,7 +403,12 @@ def test_what_did_not_help_puts_its_theory_in_doubt():
 
 
 def test_what_flaps_is_said_to_flap():
-    assert "<b>It is flapping</b>: 3 times in 6 min." in card_of("flapping").html
+    html = card_of("flapping").html
+    assert "<b>It is flapping</b>: 3 times in 6 min. It stays open until it was quiet for 5 min." in html
+
+
+def test_what_fails_in_a_new_way_says_how():
+    assert "<b>It got worse</b> at 03:12: &lt;OperationalError&gt; is new." in card_of("fails anew").html
 
 
 def test_a_service_for_which_the_charter_names_no_action_promises_no_request():

@@ -5,7 +5,9 @@ import random
 from collections.abc import Mapping
 from dataclasses import replace
 
-from detectors.window import Missed, Tick
+from bot.rings import mark
+from detectors.window import Missed, Part, Tick
+from handlers import council
 from handlers.detect import NETWORK, Detect
 from ledger import events as ev
 from ledger.events import Act, Actor
@@ -79,6 +81,90 @@ async def test_what_comes_back_within_ten_minutes_is_the_same_incident():
     await here.goes(30, share=0.5)
     assert here.events == ["Detected", "Recovered", "Reopened"]
     assert list(here.acme.room.ledger.view.incidents) == ["checkout-1"]
+
+
+async def test_what_keeps_coming_back_stays_open_and_says_that_it_flaps():
+    here = await world()
+    await here.goes(60)
+    for _ in range(20):
+        await here.goes(30, share=0.5)
+        await here.goes(110)
+    assert here.events == ["Detected", *["Recovered", "Reopened"] * 3]
+    incident = here.acme.incident
+    asked = [event.quiet_ms for _, event in incident.every(ev.Reopened)]
+    assert asked == [0, 0, 300_000]
+    last = incident.last(ev.Reopened).event
+    assert last.reason.endswith("It came back 3 times in 7 min, and stays open until it was quiet for 5 min")
+    await here.goes(150)
+    assert incident.id in [one.id for one in here.acme.room.ledger.view.open()]
+    await here.goes(60)
+    assert here.events[-1] == "Recovered"
+
+
+async def test_it_rings_a_handful_of_times_however_long_it_flaps():
+    here = await world()
+    await here.goes(60)
+    for minutes in (2, 2, 2, 6, 11, 21):
+        await here.goes(30, share=0.5)
+        await here.goes(60 * minutes)
+    await here.goes(30, share=0.5)
+    asked = [event.quiet_ms for _, event in here.acme.incident.every(ev.Reopened)]
+    assert asked == [0, 0, 300_000, 600_000, 1_200_000, 2_400_000]
+
+
+async def fails(here: World, seconds: int, **exceptions: int) -> None:
+    """Half of the requests fail, with these types; a dependency is a type that begins with a small letter."""
+    for _ in range(seconds):
+        here.acme.clock.advance(1)
+        raised = {name: count for name, count in exceptions.items() if name[0].isupper()}
+        part = Part("POST /pay", 20, 10, {FAST: 20}, raised)
+        calls = tuple(
+            Part(name, 20, count, {FAST: 20}) for name, count in exceptions.items() if name[0].islower()
+        )
+        tick = Tick(here.acme.room.now_ms(), 1000, 20, 10, 0, 0, {FAST: 20}, 1, 10, (part,), calls)
+        await here.detect.see("checkout", tick, 0)
+
+
+async def test_a_new_exception_is_said_once_and_makes_no_sound():
+    here = await world()
+    await here.goes(60)
+    await fails(here, 30, TimeoutError=10)
+    await fails(here, 120, TimeoutError=5, OperationalError=5)
+    assert here.events == ["Detected", "Worsened"]
+    worsened = here.acme.incident.last(ev.Worsened)
+    assert worsened.event.kinds == ("OperationalError",)
+    assert worsened.event.reason == "new among the failures: OperationalError"
+    assert [one.text for one in worsened.event.suspects if one.text.endswith("OperationalError")]
+    assert mark(here.acme.incident).sounded == here.acme.incident.facts[0].seq
+    assert len(council.rounds(here.acme.incident)) == 2
+    await fails(here, 60, TimeoutError=10)
+    await fails(here, 60, TimeoutError=5, OperationalError=5)
+    assert here.events == ["Detected", "Worsened"]
+
+
+async def test_a_new_dependency_is_said_once():
+    here = await world()
+    await here.goes(60)
+    await fails(here, 30, TimeoutError=10)
+    await fails(here, 60, TimeoutError=10, payments=9)
+    assert [event.kinds for _, event in here.acme.incident.every(ev.Worsened)] == [("payments",)]
+
+
+async def test_a_rare_exception_is_no_news():
+    here = await world()
+    await here.goes(60)
+    await fails(here, 30, TimeoutError=10)
+    await fails(here, 120, TimeoutError=9, OperationalError=1)
+    assert here.events == ["Detected"]
+
+
+async def test_whoever_invents_exceptions_makes_no_more_entries_than_the_council_has_rounds():
+    here = await world()
+    await here.goes(60)
+    await fails(here, 30, TimeoutError=10)
+    for number in range(6):
+        await fails(here, 70, **{f"Invented{number}": 10})
+    assert here.events == ["Detected", *["Worsened"] * council.MOST_ROUNDS]
 
 
 async def test_what_comes_back_an_hour_later_is_another_incident():
