@@ -200,7 +200,7 @@ class Executor:
             return ev.ExecutionStarted(
                 incident_id=case.incident.id,
                 decision="execute",
-                reason=f"Try {attempt} of {case.authorized.action}",
+                reason=f"Try {attempt} of {case.authorized.action}{_blind(case)}",
                 ref=case.fact.ref,
                 attempt=attempt,
                 by=self._process,
@@ -241,6 +241,12 @@ class Executor:
 
     def _now_ms(self) -> int:
         return epoch_ms(self._clock.now())
+
+
+def _blind(case: Case) -> str:
+    """What the entry says where nobody knows how the service is; what was authorized runs all the same."""
+    known = case.seen.verdict is not None or case.incident.opened.origin != "policy"
+    return "" if known else f". How {case.incident.service} is, was not known"
 
 
 def _moved(view: View, case: Case) -> bool:

@@ -11,8 +11,9 @@ from bot.offbox import OffBox
 from bot.outbox import Outbox
 from bot.ports import Address, Answer, SendError
 from detectors.mode import Mode
-from detectors.window import Missed
+from detectors.window import Missed, Tick
 from handlers.charter import parse
+from handlers.crew import Heard, Said
 from handlers.detect import Detect
 from handlers.poll import Poller
 from ledger import events as ev
@@ -66,6 +67,18 @@ async def test_what_stands_in_shadow_is_never_forgotten():
     rules = parse(text.replace('id = "checkout"\n', 'id = "checkout"\nshadow = true\n'))
     here = condition(await tenant(rules))
     assert "🌒 In shadow, recorded and nobody told: all of checkout." in here.lines()
+
+
+async def test_a_service_that_another_process_looks_at_is_shown_as_it_saw_it_until_that_is_old():
+    acme = await tenant()
+    theirs, here = condition(acme), condition(acme)
+    await theirs.detect.see("checkout", Tick(acme.room.now_ms(), 5000, 100, 0, 0, 0, {640: 100}, 1, 10), 0)
+    here.detect.hear_of([Heard("b", 400, Said(1, words=theirs.detect.words(all=False)))])
+    assert any(line.startswith("checkout: 100/100, 20.0 req/s") for line in here.lines())
+    acme.clock.advance(9)
+    assert any(line.startswith("checkout: 100/100") for line in here.lines())
+    acme.clock.advance(11)
+    assert "checkout: not known now, last looked at 20 s ago" in here.lines()
 
 
 async def test_a_ledger_that_is_away_is_an_emergency_and_comes_back():

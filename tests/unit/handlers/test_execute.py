@@ -38,6 +38,17 @@ async def only_outcome(room: Room) -> ev.Event:
 # --- the request --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("known", "said"), [(True, ""), (False, ". How checkout is, was not known")])
+async def test_what_runs_while_nobody_knows_how_the_service_is_says_so(known, said):
+    room = await authorized()
+    process = await room.process("web.1")
+    room.eyes.now = room.eyes.now if known else None
+    await process.run()
+    assert len(room.receiver.calls) == 1
+    started = process.incident.latest(ev.ExecutionStarted)
+    assert started.reason == f"Try 1 of restart_workers{said}"
+
+
 async def test_the_webhook_is_told_who_approved_what_and_under_which_entry():
     room = await authorized()
     await (await room.process("web.1")).run()
