@@ -21,8 +21,8 @@ from ledger.view import View
 
 DAY_MS = 86_400_000
 DAYS = 30
-MOST = 5_000
-"""No more incidents than these are read, the newest."""
+MOST = 2_000
+"""No more incidents than these are read, the newest; who counts them says so."""
 
 
 class Said(StrEnum):
@@ -42,6 +42,10 @@ class Past:
     @classmethod
     def of(cls, view: View) -> "Past":
         return cls([*view.incidents.values()], view.open())
+
+    def is_cut(self, from_ms: int) -> bool:
+        """Whether more were opened since then than are read."""
+        return len(self.incidents) > MOST and self.incidents[-MOST - 1].opened_ms >= from_ms
 
     def since(self, from_ms: int) -> Iterator[Incident]:
         """Those that were opened since *from_ms*, the newest first, and those that were open still."""

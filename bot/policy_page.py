@@ -10,11 +10,11 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from bot.lately import DAY_MS, DAYS, Past, Said, by_rule, precision
+from bot.lately import DAY_MS, DAYS, MOST, Past, Said, by_rule, precision
 from bot.order import Order
 from bot.ports import Answer
 from bot.thresholds import MEANS, Threshold, common, in_force, keys_of, own
-from bot.words import at, listed, many
+from bot.words import at, count, listed, many
 from detectors.policy import EVERY, RULES, Policy
 from handlers.shadow import Episode, Shelf, every
 from ledger.store import StoreDown
@@ -36,13 +36,16 @@ async def policy(order: Order, shelf: Shelf) -> Answer:
         return Answer("\n".join(_all(found, thresholds)))
     if asked in found.services or (charter and charter.service(asked)):
         return Answer("\n".join(_of_service(found, asked)))
-    tallies = await asyncio.to_thread(by_rule, Past.of(view), order.room.now_ms())
+    past, now_ms = Past.of(view), order.room.now_ms()
+    tallies = await asyncio.to_thread(by_rule, past, now_ms)
     episodes, sorry = await _shadow(order, shelf)
     if asked in RULES or asked in tallies:
         tally = tallies.get(asked, Counter())
         return Answer("\n".join(_of_rule(order, found, thresholds, asked, tally, episodes) + sorry))
     if asked:
         return Answer(f"There is no rule or service of that name. The rules are {', '.join(RULES)}. {MORE}")
+    if past.is_cut(now_ms - DAYS * DAY_MS):
+        sorry.append(f"There were more incidents than the newest {count(MOST)}, which are counted here.")
     return Answer("\n".join(_summary(found, thresholds, view.rules.label, tallies, episodes) + sorry))
 
 

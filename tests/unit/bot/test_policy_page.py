@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.lately import Past, Said, by_rule, precision, said
+from bot.lately import MOST, Past, Said, by_rule, precision, said
 from bot.thresholds import KEYS, MEANS, NO_THRESHOLD, common, in_force, keys_of
 from bot.words import units
 from detectors.policy import RULES, Policy
@@ -125,6 +125,16 @@ async def test_each_rule_counts_what_it_opened_in_thirty_days_and_no_more():
     await over(acme, await opened(acme, "err_crit", origin="engineer"))
     found = by_rule(Past.of(acme.room.ledger.view), acme.room.now_ms())
     assert {rule: tally.total() for rule, tally in found.items()} == {"err_crit": 2, "lat_warn": 1}
+
+
+async def test_what_is_not_counted_is_not_kept_quiet():
+    acme = await tenant()
+    await over(acme, await opened(acme))
+    [one] = acme.room.ledger.view.incidents.values()
+    assert not Past([one] * MOST, []).is_cut(one.opened_ms)
+    assert Past([one] * (MOST + 1), []).is_cut(one.opened_ms)
+    assert not Past([one] * (MOST + 1), []).is_cut(one.opened_ms + 1)
+    assert by_rule(Past([one] * (MOST + 1), []), one.opened_ms)["err_crit"].total() == MOST
 
 
 @given(st.lists(st.sampled_from(Said)))
