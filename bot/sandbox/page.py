@@ -254,7 +254,8 @@ class Page:
         }
         if message.media:
             address, media = f"/file/{chat.id}/{message.id}/{message.media.unique}", message.media
-            body["file"] = {"kind": media.kind, "name": media.name, "url": address, "says": message.text}
+            about: Json = {"kind": media.kind, "name": media.name, "says": message.text, "size": media.size}
+            body["file"] = about | {"url": address}
         return body
 
     def _whatsapp(self, who: str) -> Json:

@@ -138,7 +138,7 @@ function drawMessage(message, changed) {
 
 function drawFile(file) {
   const url = `${file.url}?key=${encodeURIComponent(key)}`;
-  return file.kind === "photo" ? h("img", { src: url, alt: file.says || file.name }) : h("a", { class: "file", href: url, download: file.name }, file.name);
+  return file.kind === "photo" ? h("img", { src: url, alt: file.says || file.name, width: file.size[0], height: file.size[1] }) : h("a", { class: "file", href: url, download: file.name }, file.name);
 }
 
 function replyButton(id, text) {

@@ -26,5 +26,5 @@ async def test_a_picture_is_seen_says_what_it_shows_and_changes_in_place(view, b
     second = view.get_by_alt_text("checkout is sick")
     await second.wait_for()
     assert await second.get_attribute("src") != before
-    await view.wait_for_function("document.querySelector('.bubble img').naturalHeight === 569")
+    await view.wait_for_function("document.querySelector('.bubble img').naturalHeight === 497")
     assert await view.locator(".message").count() == 1
