@@ -24,6 +24,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
+from ledger.ahead import ahead
 from ledger.audit import unhurried
 from ledger.chain import GENESIS, BrokenChain, Entry, Head, Malformed, seal
 from ledger.clock import Clock
@@ -112,6 +113,7 @@ class Ledger:
         self._outside_trouble = self._unkept = ""
         self._outside = outside
         self._keeper: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
         self._begun = False
         self._alone = False
         self._store = store
@@ -238,10 +240,9 @@ class Ledger:
             await asyncio.wait({self._writer}, timeout=PATIENCE_S)
         if self._alarm:
             self._alarm.cancel()
+        self._closing.set()
         if self._keeper:
-            self._keeper.cancel()
-            await asyncio.wait({self._keeper})
-            await self._keep()
+            await asyncio.wait({self._keeper})  # cancelled, it would leave a thread that still writes
 
     @property
     def _is_idle(self) -> bool:
@@ -379,14 +380,18 @@ class Ledger:
         recall = Recall(self.tenant)
         try:
             with unhurried():
-                while page := await self._store.elements(self.tenant, recall.tree.size, PAGE):
-                    if not self.notary.covers(recall.tree.size + len(page)):
-                        self.notary.expect(await self._store.note(self.tenant), recall.signers)
-                    self._take_elements(recall, page)
+                async with contextlib.aclosing(ahead(self._elements)) as pages:
+                    async for page in pages:
+                        await self._take_page(recall, page)
         finally:
             self.view = recall.view()
 
-    def _take_elements(self, recall: Recall, page: Sequence[bytes]) -> None:
+    async def _elements(self, after: int) -> list[bytes]:
+        return await self._store.elements(self.tenant, after, PAGE)
+
+    async def _take_page(self, recall: Recall, page: Sequence[bytes]) -> None:
+        if not self.notary.covers(recall.tree.size + len(page)):
+            self.notary.expect(await self._store.note(self.tenant), recall.signers)
         for part in self.notary.parts(page):
             for element in part:
                 recall.take(element)
@@ -428,7 +433,9 @@ class Ledger:
         while kept != self.notary.note:
             kept = self.notary.note
             await self._keep()
-            await asyncio.sleep(OUTSIDE_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(OUTSIDE_S):
+                    await self._closing.wait()
 
     async def _keep(self) -> None:
         if self._outside is None:

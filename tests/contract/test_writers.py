@@ -57,17 +57,12 @@ class Place:
         return await self.server.store(segment=SEGMENT).read("acme", 0, 100_000)
 
 
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    """Writers that have just ended may still put their newest note there."""
-    return tempfile.TemporaryDirectory(prefix="cs-", dir="/tmp", ignore_cleanup_errors=True)
-
-
 @pytest.fixture(params=KINDS)
 async def place(request, monkeypatch) -> AsyncIterator[Place]:
     shorten_segments(monkeypatch, SEGMENT)
     async with AsyncExitStack() as closing:
-        server = await closing.enter_async_context(a_server(request.param))
-        folder = closing.enter_context(_folder())
+        folder = closing.enter_context(tempfile.TemporaryDirectory(prefix="cs-", dir="/tmp"))
+        server = await closing.enter_async_context(a_server(request.param))  # with it the ledgers are closed
         yield Place(server, Path(folder))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -18,6 +19,7 @@ from ledger.view import View, epoch_ms, fold
 POLICY = Actor.policy()
 BOT = Actor.orchestrator("bot.1")
 RUDO = Actor.engineer("rudo", "telegram")
+LONG_S = 20
 READING = Reading(
     service="checkout", rule="err_crit", signal="errors", severity="critical", headline="h", explanation="e"
 )
@@ -292,3 +294,39 @@ async def test_the_fold_of_the_log_is_the_writers_own_view():
     again = fold("acme", await store.read("acme", 0, 100))
     assert again.incidents == ledger.view.incidents
     assert again.head == ledger.view.head
+
+
+class SlowShelf:
+    """Keeps notes; the first takes until it may end."""
+
+    where = "the shelf"
+
+    def __init__(self) -> None:
+        self.begun, self.may_end = threading.Event(), threading.Event()
+        self.kept: list[str] = []
+
+    def read(self) -> str:
+        return ""
+
+    def keep(self, note: str) -> None:
+        if not self.kept:
+            self.begun.set()
+            assert self.may_end.wait(LONG_S)
+        self.kept.append(note)
+
+
+async def test_once_a_ledger_is_closed_the_newest_note_is_kept_and_nobody_writes_any_more(monkeypatch):
+    monkeypatch.setattr("ledger.ledger.OUTSIDE_S", 3600.0)
+    shelf, clock = SlowShelf(), ManualClock(datetime(2026, 6, 3, tzinfo=UTC))
+    ledger = Ledger("acme", MemoryStore(), clock, random.Random(1), signer=b"s" * 32, outside=shelf)
+    await ledger.record(BOT, lambda v, n: ev.Stopped())
+    await asyncio.to_thread(shelf.begun.wait, LONG_S)
+    await ledger.record(BOT, lambda v, n: ev.Stopped())
+    closing = asyncio.create_task(ledger.close())
+    await asyncio.wait({closing}, timeout=0.05)
+    assert not closing.done(), "somebody still writes"
+    shelf.may_end.set()
+    async with asyncio.timeout(LONG_S):
+        await closing
+    assert shelf.kept[-1] == ledger.notary.note
+    assert len(shelf.kept) == 2
