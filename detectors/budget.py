@@ -25,12 +25,15 @@ def burning(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
 
 
 def _too_fast(state: ServiceState, pair: burn.Pair, times_milli: int, policy: Policy) -> bool:
-    budget, often = policy.budget_permille / 1000, times_milli / 1000
-    if min(pair.short.share, pair.long.share) < budget * often or pair.short.errors < policy.min_events:
+    limit = policy.budget_permille * times_milli  # in millionths
+    if (
+        any(cell.errors * 1_000_000 < cell.n * limit for cell in pair)
+        or pair.short.errors < policy.min_events
+    ):
         return False
     newest = state.since(state.at_ms - MINUTE_MS)
-    n = sum(sample.n for sample in newest)
-    return sum(sample.errors for sample in newest) > n * budget * (1 + often) / 2
+    middle = (policy.budget_permille * 1000 + limit) // 2
+    return sum(one.errors for one in newest) * 1_000_000 > sum(one.n for one in newest) * middle
 
 
 def _alarm(state: ServiceState, pair: burn.Pair, times_milli: int, policy: Policy) -> Alarm:
