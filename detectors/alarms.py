@@ -80,9 +80,14 @@ def _all(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
 def _counted(state: ServiceState, row: Row, policy: Policy) -> Iterator[Alarm]:
     share = _hot(state, row, row.rule, "", policy)
     test = state.test(row.rule)
-    if not share or test.seen_ms < row.sustain(share):
+    if not share or not _lasts(state, test, row.sustain(share)):
         return
     yield _count_alarm(state, row, test, "", policy.threshold)
+
+
+def _lasts(state: ServiceState, test: Evidence, span_ms: int) -> bool:
+    """Return whether the run is *span_ms* long and was seen twice: after a missed poll one look is long."""
+    return test.seen_ms >= span_ms and bool(state.recent) and test.since_ms < state.recent[-1].began_ms
 
 
 def _routes(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
@@ -94,7 +99,7 @@ def _routes(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
             if not route or rule != row.rule:
                 continue
             share = _hot(state, row, name, route, policy)
-            if share and test.seen_ms >= row.sustain(share):
+            if share and _lasts(state, test, row.sustain(share)):
                 yield _count_alarm(state, row, test, route, _threshold(route, policy))
 
 
@@ -129,9 +134,18 @@ def _hot(state: ServiceState, row: Row, name: str, route: str, policy: Policy) -
     test = state.test(name)
     if test.nats < _threshold(route, policy) or test.k < policy.min_events:
         return 0.0
+    if not is_known(state, row):
+        return 0.0
     k, n = _newest(state, row, route, policy)
     share = k / n if n else 0.0
     return share if share > row.middle else 0.0
+
+
+def is_known(state: ServiceState, row: Row) -> bool:
+    """Return whether bad means something here: of a new service only what is critically slow is said."""
+    if row.slow is None or state.baseline.warm:
+        return True
+    return row.severity == "critical" and state.baseline.knows(row.slow, row.p0)
 
 
 def _newest(state: ServiceState, row: Row, route: str, policy: Policy) -> tuple[int, int]:
@@ -177,17 +191,22 @@ def _interval(test: Evidence) -> str:
 
 
 def _drop_is_hot(state: ServiceState, policy: Policy) -> bool:
-    test = state.test("drop")
-    if test.nats < policy.threshold:
-        return False
+    hot = state.test("drop").nats >= policy.threshold
+    return hot and _left(state, policy) < (1 + policy.drop_factor_permille / 1000) / 2
+
+
+def _left(state: ServiceState, policy: Policy) -> float:
+    """Return the share of what is expected that the newest samples have."""
     newest = state.since(state.at_ms - policy.live_ms)
     expected = state.baseline.expected(sum(sample.span_ms for sample in newest))
-    return sum(sample.n for sample in newest) < expected * (1 + policy.drop_factor_permille / 1000) / 2
+    return sum(sample.n for sample in newest) / expected if expected else 1.0
 
 
 def _drop(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
     test = state.test("drop")
-    if not _drop_is_hot(state, policy) or test.seen_ms < policy.drop_sustain_ms:
+    few = _left(state, policy) * 1000 <= 0.75 * policy.drop_factor_permille
+    span_ms = policy.drop_sustain_ms if few else policy.drop_mild_sustain_ms
+    if not _drop_is_hot(state, policy) or not _lasts(state, test, span_ms):
         return
     window_ms = state.at_ms - test.since_ms
     share = 100 * test.n / test.expected

@@ -12,6 +12,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from math import exp, log, sqrt
 from statistics import median
 from typing import NamedTuple
 
@@ -25,6 +27,10 @@ MINUTE_MS = 60_000
 HOUR = 60  # minutes
 REMEMBERED = 6 * HOUR
 ROUTES = 40
+QUANTILES = (0.99, 0.95, 0.5)
+STEADY = 0.08  # how much the rate of a service may move from minute to minute that is called steady
+GLANCE = 20  # requests: with fewer nothing is known of a service
+GLANCE_MS = 3 * MINUTE_MS  # from then on, what was learned so far may say that a service is a slow one
 LEARNED: frozenset[Signal] = frozenset({"latency", "hangs", "traffic"})
 """The signals that are judged by what is usual here, so that a "new normal" says something of them."""
 
@@ -65,6 +71,7 @@ class Baseline:
     routes: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # in the tail, of how many
     frozen_since_ms: int = 0
     warm: bool = False
+    p50_ns: int = 0
     p95_ns: int = 0
     p99_ns: int = 0
     expected_rps_milli: int = 0
@@ -74,13 +81,21 @@ class Baseline:
     def limit_ns(self, slow: Slow) -> int:
         """Return the latency above which a request is slow in the sense of *slow*."""
         if not self.warm:
-            return slow.cold_ms * NS_PER_MS
+            return max(self.times(slow) if self.learned_ms >= GLANCE_MS else 0, slow.cold_ms * NS_PER_MS)
         return max(self.times(slow), slow.floor_ms * NS_PER_MS)
 
     def times(self, slow: Slow) -> int:
         """Return so many times the usual quantile as *slow* says, in ns."""
-        usual = self.p95_ns if slow.of == "p95" else self.p99_ns
+        usual = {"p50": self.p50_ns, "p95": self.p95_ns, "p99": self.p99_ns}[slow.of]
         return usual * slow.times_milli // 1000
+
+    def knows(self, slow: Slow, share: float) -> bool:
+        """Return whether slow is unusual here: of what was learned at most *share* was so slow.
+
+        What a service does from the first moment on is no incident: there is nothing to compare it with.
+        """
+        n = sum(self.hist.values())
+        return n >= GLANCE and histogram.above(self.hist, self.limit_ns(slow)) <= share * n
 
     def is_quick(self, route: str, policy: Policy) -> bool:
         """Return whether few enough of *route*'s requests are in the tail as a rule; False while unknown."""
@@ -194,7 +209,7 @@ def _busiest(routes: Mapping[str, tuple[int, int]]) -> Mapping[str, tuple[int, i
 
 def _worked_out(baseline: Baseline, policy: Policy, at_ms: int = 0) -> Baseline:
     n = sum(baseline.hist.values())
-    p99_ns, p95_ns = histogram.quantiles(baseline.hist, 0.99, 0.95)
+    p99_ns, p95_ns, p50_ns = histogram.quantiles(baseline.hist, *(_at_most(q, n) for q in QUANTILES))
     usual, quiet = baseline.hours.bucket(at_ms), baseline.hours.rps(at_ms)
     expected = _expected([minute.rps_milli for minute in baseline.minutes], policy)
     hour = baseline.minutes[-HOUR:]
@@ -204,23 +219,42 @@ def _worked_out(baseline: Baseline, policy: Policy, at_ms: int = 0) -> Baseline:
         and (baseline.adopted or baseline.learned_ms >= policy.baseline_warmup_ms),
         p95_ns=max(p95_ns, histogram.midpoint(usual)) if usual else p95_ns,
         p99_ns=p99_ns,
+        p50_ns=p50_ns,
         expected_rps_milli=expected if quiet is None else min(expected, quiet),
         usual_inflight=int(median(minute.inflight for minute in hour)) if hour else 0,
         usual_oldest_ms=_quantile([minute.oldest_ms for minute in hour], 0.9) if hour else 0,
     )
 
 
+def _at_most(q: float, n: int) -> float:
+    """Return the share whose quantile, of *n* requests, is at least their true *q* quantile (two sigma)."""
+    return min(1.0, q + 2 * sqrt(q * (1 - q) / n)) if n else q
+
+
 def _expected(rates: Sequence[int], policy: Policy) -> int:
     """Return the rate below which traffic must not fall.
 
     The median of an hour follows the time of day; the median of six keeps the end of a surge from looking
-    like a drop; the 5 % quantile follows a steep but usual decline.
+    like a drop; the 5 % quantile follows a steep but usual decline. Of traffic that comes in bursts less is
+    expected: so many sigmas of its minutes less.
     """
     if len(rates) * MINUTE_MS < policy.drop_min_history_ms:
         return 0
     hour = rates[-HOUR:]
     usual = min(median(hour), median(rates))
-    return int(min(usual, max(_quantile(hour, 0.05), usual * policy.drop_lowered_permille / 1000)))
+    lowered = min(usual, max(_quantile(hour, 0.05), usual * policy.drop_lowered_permille / 1000))
+    return int(lowered * exp(-policy.drop_sigmas_milli / 1000 * max(0.0, _restless(hour) - STEADY)))
+
+
+def _restless(rates: Sequence[int]) -> float:
+    """Return how much the logarithm of the rate moves from minute to minute, beyond the chance of counting.
+
+    The median of the steps is a robust spread (times 1.4826), and each step is of two minutes.
+    """
+    counts = [rate * MINUTE_MS / 1_000_000 for rate in rates]
+    steps = [abs(log((after + 1) / (before + 1))) for before, after in pairwise(counts)]
+    chance = 2 / (1 + sum(counts) / len(counts))
+    return sqrt(max(0.0, (1.4826 * median(steps)) ** 2 - chance) / 2) if steps else 0.0
 
 
 def _quantile(values: Sequence[int], q: float) -> int:

@@ -34,8 +34,8 @@ Value = bool | int | None | tuple[str, ...]
 EVERY = "*"
 """In `shadow`: all rules."""
 RULES = (
-    "err_crit", "err_warn", "burn", "lat_crit", "lat_warn", "tail", "hangs", "drop", "unreachable", "stale",
-    "saturation", "p95_limit", "score",
+    "err_crit", "err_warn", "burn", "lat_crit", "lat_body", "lat_warn", "tail", "hangs", "drop",
+    "unreachable", "stale", "saturation", "p95_limit", "score",
 )  # fmt: skip
 """The rules of detectors/alarms.py and detectors/verdict.py, by the names under which they alarm."""
 
@@ -54,7 +54,7 @@ class BadOverride(ValueError):
 class Slow:
     """What counts as slow: so many times the usual quantile, or *floor_ms*; *cold_ms* until it is known."""
 
-    of: Literal["p95", "p99"]
+    of: Literal["p50", "p95", "p99"]
     times_milli: int
     floor_ms: int
     cold_ms: int
@@ -80,7 +80,7 @@ class Row:
 
     def sustain(self, share: float) -> int:
         """Return how long it must last, in ms, when *share* of the newest requests are bad."""
-        return self.sustain_ms if share >= min(3 * self.p1, 0.5) else self.mild_sustain_ms
+        return self.sustain_ms if share >= min(2 * self.p1, 0.5) else self.mild_sustain_ms
 
 
 class Policy(BaseModel):
@@ -90,7 +90,9 @@ class Policy(BaseModel):
     LATER: ClassVar[frozenset[str]] = frozenset(
         {
             "shadow", "services", "stale_ms", "burn_fast_times_milli", "burn_slow_times_milli",
-            "burn_alone_ms", "flap_reopens", "flap_close_ms", "kind_permille",
+            "burn_alone_ms", "flap_reopens", "flap_close_ms", "kind_permille", "drop_sigmas_milli",
+            "drop_mild_sustain_ms", "lat_body_times_milli", "lat_body_floor_ms", "lat_body_p0_permille",
+            "lat_body_p1_permille", "lat_body_sustain_ms",
         }
     )  # fmt: skip
     """Fields that came later: an old policy keeps its digest, since they stand in the text only where they
@@ -119,6 +121,12 @@ class Policy(BaseModel):
     lat_crit_p1_permille: Permille = 150
     lat_crit_sustain_ms: Ms = 6_000
     lat_crit_mild_sustain_ms: Ms = 55_000
+    # Half of all requests may be slower than twice the usual median, but not 80 %.
+    lat_body_times_milli: Millifold = 2_000
+    lat_body_floor_ms: Ms = 50
+    lat_body_p0_permille: Permille = 500
+    lat_body_p1_permille: Permille = 800
+    lat_body_sustain_ms: Ms = 6_000
     lat_warn_times_milli: Millifold = 1_000
     lat_warn_floor_ms: Ms = 20
     lat_warn_p0_permille: Permille = 100
@@ -142,7 +150,9 @@ class Policy(BaseModel):
 
     drop_factor_permille: Permille = 400
     drop_sustain_ms: Ms = 6_000
+    drop_mild_sustain_ms: Ms = 11_000  # while more is left than 3/4 of the factor: a restart takes seconds
     drop_lowered_permille: Permille = 600  # expected traffic is lowered to q05 or so much of the median
+    drop_sigmas_milli: Annotated[int, Field(ge=0, le=10_000)] = 4_000  # and for traffic that comes in bursts
     drop_min_expected: Count = 15  # in drop_window_ms: with less traffic than that, silence means nothing
     drop_window_ms: Ms = 60_000
     drop_min_history_ms: Ms = 600_000
@@ -197,6 +207,7 @@ class Policy(BaseModel):
         warn0 = max(self.err_warn_p0_permille, 2 * self.budget_permille)
         warn1 = max(self.err_warn_p1_permille, 10 * self.budget_permille)
         usual = Slow("p95", self.lat_crit_times_milli, self.lat_crit_floor_ms, self.cold_slow_ms)
+        body = Slow("p50", self.lat_body_times_milli, self.lat_body_floor_ms, self.cold_slow_ms)
         warn = Slow("p95", self.lat_warn_times_milli, self.lat_warn_floor_ms, self.cold_slow_ms)
         tail = Slow("p99", self.tail_times_milli, self.tail_floor_ms, self.cold_tail_ms)
         return (
@@ -221,6 +232,15 @@ class Policy(BaseModel):
                 self.tail_p1_permille,
                 self.tail_sustain_ms,
                 self.tail_mild_sustain_ms,
+            ),
+            _row(
+                "lat_body",
+                "latency",
+                "critical",
+                body,
+                self.lat_body_p0_permille,
+                self.lat_body_p1_permille,
+                self.lat_body_sustain_ms,
             ),
             _row(
                 "lat_warn",

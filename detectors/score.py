@@ -7,6 +7,7 @@ A component is 100 where its share is what policy calls healthy (p0), 40 where i
 from collections.abc import Iterator
 
 from detectors.alarm import Alarm
+from detectors.alarms import is_known
 from detectors.policy import Policy, Signal
 from detectors.state import Sample, ServiceState, hang_limit_ms
 
@@ -21,7 +22,7 @@ def components(state: ServiceState, found: tuple[Alarm, ...], policy: Policy) ->
     counted = dict(_counted(state, policy))
     return {
         "errors": counted["err_crit"],
-        "latency": min(counted["lat_crit"], counted["tail"]),
+        "latency": min(counted["lat_crit"], counted["lat_body"], counted["tail"]),
         "hangs": _hangs(state, policy) if "hangs" in on else 100,
         "traffic": _traffic(on["traffic"], policy) if "traffic" in on else 100,
         "unreachable": 0 if "unreachable" in on else 100,
@@ -44,7 +45,7 @@ def _counted(state: ServiceState, policy: Policy) -> Iterator[tuple[str, int]]:
     n = sum([sample.n for sample in samples])
     for row in policy.rows:
         k = sum([state.bad(row, sample) for sample in samples])
-        yield row.rule, line(k / n if n else 0.0, row.p0, row.p1)
+        yield row.rule, line(k / n if n and is_known(state, row) else 0.0, row.p0, row.p1)
 
 
 def _latest(state: ServiceState, policy: Policy) -> list[Sample]:
