@@ -494,6 +494,16 @@ async def test_words_that_answer_a_card_by_swipe_are_its_buttons(house, text, ve
     assert [(t.verb, t.option, t.words) for _, t in house.desk.taps] == [(verb, option, reason)]
 
 
+@pytest.mark.parametrize(("text", "word"), [("Not an incident!", "not"), ("new normal", "normal")])
+async def test_an_opinion_that_answers_a_card_by_swipe_is_said_of_its_incident(house, text, word):
+    await house.approve_templates()
+    await house.server.say(RUDO, text, await house.shown())
+    await house.told("1 incident is open.")
+    ((tenant, said),) = house.desk.words
+    assert (tenant, said.text, said.private) == ("acme", f"/feedback checkout-3 {word}", True)
+    assert house.desk.taps == []
+
+
 @pytest.mark.parametrize("text", ["Trust theory A", "trust a", "RUN A", "run theory a!"])
 async def test_a_theory_is_trusted_by_swipe_and_name(house, text):
     await house.approve_templates()

@@ -127,6 +127,18 @@ async def test_each_rule_counts_what_it_opened_in_thirty_days_and_no_more():
     assert {rule: tally.total() for rule, tally in found.items()} == {"err_crit": 2, "lat_warn": 1}
 
 
+async def test_the_past_is_what_was_opened_since_and_what_is_open_still_each_once():
+    acme = await tenant()
+    old = await opened(acme)
+    await over(acme, await opened(acme))
+    acme.clock.advance(3_600)
+    from_ms = acme.room.now_ms()
+    new = await opened(acme)
+    past = Past.of(acme.room.ledger.view)
+    assert [one.id for one in past.since(from_ms)] == [new, old]
+    assert [one.id for one in past.since(0)] == [new, "checkout-2", old]
+
+
 async def test_what_is_not_counted_is_not_kept_quiet():
     acme = await tenant()
     await over(acme, await opened(acme))
