@@ -7,6 +7,7 @@
 """
 
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -22,20 +23,8 @@ from ledger.store import Sealed
 from ledger.verify import Tampered
 from ledger.view import ANCHOR, MOST_RUNS, REMEMBERED, Run, View, actor_of, epoch_ms, event_from, touched_by
 
-HASH = 64
+HASH, SPACE = 64, ord(" ")
 _OPEN = frozenset(stage.value for stage in OPEN)
-DETECTED, DIAGNOSED, FEEDBACK, AUTHORIZED, REVIEWED, STARTED, REFUSED = (
-    kind.__name__
-    for kind in (
-        ev.Detected,
-        ev.Diagnosed,
-        ev.Feedback,
-        ev.Authorized,
-        ev.Reviewed,
-        ev.ExecutionStarted,
-        ev.Refused,
-    )
-)
 
 
 class Recalled(Fact):
@@ -159,7 +148,7 @@ class Recall:
         except Tampered as broken:
             why = f"element {audit.size + 1} is not the entry that must stand there. {broken}"
             raise Sealed(why) from broken
-        if element[: HASH + 1] != b"%s " % audit.hash.encode():
+        if not element.startswith(audit.hash.encode()) or element[HASH] != SPACE:
             raise Sealed(f"element {entry.seq} does not have the hash that it says.")
         fact = entry.seq, entry.ts, element
         if name := entry.incident_id:
@@ -187,8 +176,9 @@ class Recall:
         told.facts.append(fact)
         if entry.stage != told.stage:
             self._enter(name, told, entry)
-        if entry.event in _COUNTED:
-            self._count(name, told, entry)
+        count = _COUNTED.get(entry.event)
+        if count is not None:
+            count(self, name, told, entry)
 
     def _enter(self, name: str, told: _Told, entry: Line) -> None:
         told.stage, told.entered = entry.stage or "", entry.ts
@@ -198,29 +188,41 @@ class Recall:
         else:
             self._view.open_ids.pop(name, None)
 
-    def _count(self, name: str, told: _Told, entry: Line) -> None:
-        view, data = self._view, entry.data
-        if entry.event == DETECTED:
-            view.numbers[told.service] = view.numbers.get(told.service, 0) + 1
-        elif entry.event == DIAGNOSED:
-            view.spend(epoch_ms(entry.ts), getattr(data, "cost_micros", 0))
-        elif entry.event == FEEDBACK:
-            if data.kind == ev.NEW_NORMAL:
-                view.normals[told.service] = entry.seq
-        elif entry.event == AUTHORIZED:
-            told.action = data.action
-            self._look_at_glass(name)
-        elif entry.event == REVIEWED:
-            self._look_at_glass(name)
-        elif data.attempt == 1:
+    def detected(self, name: str, told: _Told, entry: Line) -> None:
+        numbers = self._view.numbers
+        numbers[told.service] = numbers.get(told.service, 0) + 1
+
+    def diagnosed(self, name: str, told: _Told, entry: Line) -> None:
+        if micros := getattr(entry.data, "cost_micros", 0):
+            self._view.spend(epoch_ms(entry.ts), micros)
+
+    def heard(self, name: str, told: _Told, entry: Line) -> None:
+        if entry.data.kind == ev.NEW_NORMAL:
+            self._view.normals[told.service] = entry.seq
+
+    def authorized(self, name: str, told: _Told, entry: Line) -> None:
+        told.action = entry.data.action
+        self.look_at_glass(name, told, entry)
+
+    def started(self, name: str, told: _Told, entry: Line) -> None:
+        if entry.data.attempt == 1:
             self._runs.append(Run(name, told.service, told.action, epoch_ms(entry.ts)))
 
-    def _look_at_glass(self, name: str) -> None:
+    def look_at_glass(self, name: str, told: _Told, entry: Line) -> None:
         if self._audit.broken(name):
             self._view.unreviewed[name] = None
         else:
             self._view.unreviewed.pop(name, None)
 
 
-_COUNTED = frozenset({DETECTED, DIAGNOSED, FEEDBACK, AUTHORIZED, REVIEWED, STARTED})
-_ACTED = frozenset(name for name, kind in EVENTS.items() if "act" in kind.model_fields) - {REFUSED}
+_COUNTED: Mapping[str, Callable[[Recall, str, _Told, Line], None]] = {
+    ev.Detected.__name__: Recall.detected,
+    ev.Diagnosed.__name__: Recall.diagnosed,
+    ev.Feedback.__name__: Recall.heard,
+    ev.Authorized.__name__: Recall.authorized,
+    ev.Reviewed.__name__: Recall.look_at_glass,
+    ev.ExecutionStarted.__name__: Recall.started,
+}
+_ACTED = frozenset(name for name, kind in EVENTS.items() if "act" in kind.model_fields) - {
+    ev.Refused.__name__
+}
