@@ -17,4 +17,4 @@ async def ahead(read: Callable[[int], Awaitable[Page]]) -> AsyncGenerator[Page]:
             yield page
     finally:
         asked.cancel()
-        await asyncio.wait({asked})
+        await asyncio.gather(asked, return_exceptions=True)
