@@ -155,11 +155,17 @@ class Detect:
         past = history.remember(kept.history, state)
         self.seen[service] = Seen(state, verdict, cursor, missed, opened, epoch_ms(self.ledger.now()), past)
         self._note(service, kept, self.seen[service])
+        await self._speak(service, state, verdict, policy, opened=opened)
         await self.shadow.see(service, verdict.shadowed, policy, self.seen[service].at_ms, is_open=opened)
+
+    async def _speak(
+        self, service: str, state: ServiceState, verdict: Verdict, policy: Policy, *, opened: bool
+    ) -> None:
+        """Append what policy says, if anything; *opened*: an incident of the service was open."""
         if self._network_is_gone(verdict):
             await self._say(network.down(self.unanswered()))
             return
-        if (gone := view.open_for(NETWORK)) and self._network_is_back(gone):
+        if (gone := self.ledger.view.open_for(NETWORK)) and self._network_is_back(gone):
             await self._say(network.back(self.unanswered()))
         if not opened and verdict.healthy:
             return
