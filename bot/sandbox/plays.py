@@ -98,7 +98,7 @@ async def webhook_down(scene: Scene) -> None:
     rudo = scene.phone("rudo")
     await rudo.expects_button("Approve", CARD_S + ASK_S)
     answered(await scene.taps("rudo", "Approve"), "Approved")
-    card = await rudo.expects("500", END_S)
+    card = await rudo.expects_card("500", END_S)
     card.offers("Ask again")
     scene.tell("bot", card.text.splitlines()[0])
     hooks = await scene.runs()

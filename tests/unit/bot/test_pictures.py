@@ -151,6 +151,16 @@ async def test_it_waits_until_the_card_has_arrived():
     assert len(hall.hangs()) == 1
 
 
+async def test_where_no_card_could_be_shown_there_is_no_picture_either():
+    hall = Hall()
+    hall.wire.fail[GROUP.to] = SendError("bot was kicked", permanent=True)
+    hall.measures()
+    await hall.detected()
+    await hall.work()
+    hall.clock.advance(60)
+    assert hall.hangs() == []
+
+
 async def test_what_happens_changes_it_in_place_and_it_has_every_mark():
     hall = Hall()
     await hall.opened()
