@@ -13,8 +13,8 @@ class Shelf:
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
 
-    async def load(self, tenant):
-        return self.texts
+    async def load(self, tenant, service):
+        return self.texts.get(service)
 
     async def save(self, tenant, states):
         self.texts |= states
@@ -29,7 +29,7 @@ async def test_a_new_process_goes_on_with_the_half_hour_of_the_one_before():
     before = here.detect.seen["checkout"].history
     assert max(b.began_ms - a.at_ms for a, b in pairwise(before)) == 120_000
     here.detect = Detect(here.acme.room.ledger, here.acme.room.rulebook)
-    await here.detect.restore(shelf)
+    await here.detect.restore(shelf, "checkout")
     assert here.detect.seen["checkout"].history == before
     await here.goes(60)
     assert here.detect.seen["checkout"].history[: len(before)] == before
@@ -44,6 +44,6 @@ async def test_a_state_from_before_there_was_a_history_is_taken_up_without_one()
     del kept["history"]
     shelf.texts["checkout"] = json.dumps(kept)
     other = Detect(here.acme.room.ledger, here.acme.room.rulebook)
-    await other.restore(shelf)
+    await other.restore(shelf, "checkout")
     assert other.seen["checkout"].history == ()
     assert other.seen["checkout"].state == here.detect.seen["checkout"].state
