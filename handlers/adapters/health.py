@@ -7,11 +7,12 @@ Whatever else comes back (an error page, a huge body, NaN) is a missed poll with
 import asyncio
 import json
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import aiohttp
 
 from detectors.window import Tick
-from handlers.adapters import alertengine
+from handlers.adapters import alertengine, slots
 from handlers.adapters.addresses import Addresses
 from handlers.charter import Charter, Service
 from handlers.ports import Polled, PortError, Secrets
@@ -45,10 +46,11 @@ class HttpHealth:
         session = await self._session(charter)
         headers = self._headers(service)
         body = await _get(session, service.health_url, headers, {"format": "slots", "since": str(cursor)})
-        async with self._turn:
-            await asyncio.sleep(
-                0
-            )  # many answers arrive at once: whatever else waits goes between two of them
+        async with self._turn:  # many answers arrive at once: whatever else waits goes between two of them
+            await asyncio.sleep(0)
+            if read := slots.read(body):
+                window = _window(read.head.now_ms, cursor)
+                return _polled(read.head, read.between(window.oldest, window.newest), window, now_ms)
             answer = _object(body)
         if answer.get("schema") == wire.SCHEMA:
             return _from_slots(answer, cursor, now_ms)
@@ -127,14 +129,31 @@ def _from_slots(answer: Mapping[str, object], cursor: int, now_ms: int) -> Polle
 
 def tick_of(snapshot: wire.Snapshot, cursor: int, now_ms: int) -> Polled:
     """What ended after *cursor* by the app's own clock, and where that goes on."""
-    newest = snapshot.now_ms // 1000 - 1
+    window = _window(snapshot.now_ms, cursor)
+    counted = (slot for slot in snapshot.slots if window.oldest < slot.t <= window.newest)
+    return _polled(snapshot, wire.merge_slots(counted), window, now_ms)
+
+
+class _Window(NamedTuple):
+    """The app's second after which slots count, the newest that is over, and where the next poll goes on."""
+
+    oldest: int
+    newest: int
+    cursor: int
+
+
+def _window(app_ms: int, cursor: int) -> _Window:
+    newest = app_ms // 1000 - 1
     if cursor - newest > FAR_S:  # the app's clock was set back: go on from here, and count nothing twice
-        cursor = newest
+        return _Window(newest, newest, newest)
     oldest = max(cursor, newest - (wire.MAX_SLOTS if cursor else FIRST_SLOTS))
-    merged = wire.merge_slots(slot for slot in snapshot.slots if oldest < slot.t <= newest)
+    return _Window(oldest, newest, max(newest, cursor))
+
+
+def _polled(snapshot: wire.Snapshot, merged: wire.Slot, window: _Window, now_ms: int) -> Polled:
     tick = Tick(
         at_ms=now_ms,
-        span_ms=max(0, newest - oldest) * 1000,
+        span_ms=max(0, window.newest - window.oldest) * 1000,
         n=merged.n,
         errors=merged.errors,
         client_errors=merged.client_errors,
@@ -149,4 +168,4 @@ def tick_of(snapshot: wire.Snapshot, cursor: int, now_ms: int) -> Polled:
         workers=snapshot.workers,
         workers_stale=snapshot.workers_stale,
     )
-    return Polled(tick, max(newest, cursor))
+    return Polled(tick, window.cursor)
