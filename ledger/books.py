@@ -15,7 +15,7 @@ from ledger.chain import canonical, leaf_hash
 from ledger.events import ENGINEER
 from ledger.receipts import Count, Secrets, wrong
 from ledger.shapes import Line, loose
-from ledger.terms import Terms
+from ledger.terms import Term, Terms
 from ledger.view import epoch_ms
 
 SETTLED_MS = 330_000
@@ -35,6 +35,10 @@ class Request:
     """Action and digest by the option's key."""
     votes: list[tuple[str, str]] = field(default_factory=list)
     """Who stands for which option, in order."""
+
+    def voters(self, option: str) -> list[str]:
+        """Who stands for *option*, in order."""
+        return [who for who, chosen in self.votes if chosen == option]
 
 
 @dataclass(slots=True)
@@ -78,6 +82,7 @@ class Books:
         self._texts, self._secrets = texts, secrets
         self._terms: dict[str, Terms | None] = {"": None}
         self._charter = ""
+        self._admitted: dict[tuple[str, str, tuple[str, ...]], bool] = {}
         self._label = "none"
         self._links: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self._stories: dict[str, Story] = {}
@@ -228,22 +233,19 @@ class Books:
         elif asked != (made.action, made.digest):
             self._differs(entry, made, "what was authorized is not what was asked for")
         voters = [*getattr(entry.data, "voters", ())] or [entry.actor.id]
-        twice = self._twice(entry, voters, request)
-        if twice:
+        voted = request.voters(entry.data.option) if request else []
+        if twice := self._twice(entry, voters, voted):
             self._find(entry, Kind.TWICE, twice)
-        if why := self._not_entitled(entry, made, voters, request):
+        if why := self._not_entitled(entry, made, voters, voted):
             self._find(entry, Kind.NOT_ENTITLED, why)
-        if own := sorted({*story.proposers} & {*voters, entry.actor.id}):
+        if story.proposers and (own := sorted({*story.proposers} & {*voters, entry.actor.id})):
             self._find(entry, Kind.OWN_PROPOSAL, f"{own[0]} declared or proposed it, and approved it")
 
-    def _not_entitled(
-        self, entry: Line, made: Authorization, voters: list[str], request: Request | None
-    ) -> str:
+    def _not_entitled(self, entry: Line, made: Authorization, voters: list[str], voted: list[str]) -> str:
         """Why *voters* were not enough under the charter then in force, or an empty text."""
         terms = self._terms_now()
         if terms is None:
             return f"the charter then in force ({self._charter[:8] or 'none'}) is not here to judge it by"
-        voted = {who for who, option in request.votes if option == entry.data.option} if request else ()
         if unheard := sorted({*voters} - {*voted, entry.actor.id}):
             return f"{unheard[0]} is counted and did not vote"
         if entry.actor.id not in voters:
@@ -256,17 +258,21 @@ class Books:
         if getattr(entry.data, "break_glass", False):
             who = entry.actor.id
             return "" if terms.breaks(term, who) else _no_glass(who, terms)
-        if not terms.admits(term, voters):
+        if not self._admits(terms, term, tuple(voters)):
             return f"it needs {term.approve or 'nobody'}, and {', '.join(voters)} is not that"
         return ""
 
-    def _twice(self, entry: Line, voters: list[str], request: Request | None) -> str:
+    def _admits(self, terms: Terms, term: Term, voters: tuple[str, ...]) -> bool:
+        """The same few answer again and again."""
+        key = self._charter, term.approve, voters
+        if key not in self._admitted:
+            self._admitted[key] = terms.admits(term, voters)
+        return self._admitted[key]
+
+    def _twice(self, entry: Line, voters: list[str], voted: list[str]) -> str:
         """How one person counts as two, or an empty text: in the list, by votes, or by a shared account."""
-        option = entry.data.option
-        votes = [who for who, chosen in request.votes if chosen == option] if request else []
-        if not getattr(entry.data, "break_glass", False):  # who voted may break the glass after that
-            votes.append(entry.actor.id)
-        for names in (voters, votes):
+        glass = getattr(entry.data, "break_glass", False)  # who voted may break it after that
+        for names in (voters, voted if glass else [*voted, entry.actor.id]):
             if len(names) > len({*names}):
                 return f"{next(name for name in names if names.count(name) > 1)} is counted twice"
         for n, who in enumerate(voters):
