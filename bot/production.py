@@ -103,6 +103,8 @@ SHUTDOWN_S = 10.0
 GREET_S = 3.0
 LOOKS_AT_ONCE = 64
 CONNECTIONS = 64
+AT_THE_DOOR = 1024
+"""Connections that may wait to be taken. Whom the kernel turns away comes again after a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,7 +372,7 @@ class _Program:
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, self.settings.host, self.settings.port).start()
+        await web.TCPSite(runner, self.settings.host, self.settings.port, backlog=AT_THE_DOOR).start()
         return int(runner.addresses[0][1])
 
     async def _begin(self, stack: AsyncExitStack) -> None:
