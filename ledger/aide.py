@@ -1,12 +1,12 @@
 """A second process that judges forms and hashes, so that the first has its time for rules and books.
 
-* It is given pages of lines. Of each line it says of which event it is an entry, if it is one of good form,
-  and its hash. Of what it says nothing, and until it has begun, the first process reads all itself.
+* It is given pages of lines, in memory that both share. Of each line it says of which event it is an entry,
+  if it is one of good form, and its hash. Of what it says nothing, and until it has begun, the first process
+  reads all itself.
 * It knows nothing of what stands before a line: order, links and rules are judged by who asks.
 * Who has one core needs none: everything is read as well without it, one thing after the other.
 """
 
-import fcntl
 import gc
 import select
 import subprocess
@@ -16,7 +16,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from itertools import batched
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, NamedTuple, Self
 
 from pydantic import ValidationError
@@ -28,9 +30,9 @@ from ledger.view import UnknownEvent
 LINES = 1024
 """Of a page."""
 AHEAD = 2
-"""Pages that are asked for before the first is needed. The answers to more might not fit into the pipe."""
-PIPE = 2**20
-"""Bytes: most pages fit, so that nobody waits until the other reads."""
+"""Pages that are asked for before the first is needed, and places for them."""
+PLACE = 4 * 2**20
+"""Bytes. What does not fit is read by the first process."""
 SIZE, HASH = 8, 32
 READY = b"\1"
 
@@ -50,16 +52,20 @@ class Aide:
     """The side of who asks. As a context: the second process ends with it."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(  # noqa: S603  this program itself
-            [sys.executable, "-m", __name__],
-            cwd=Path(__file__).resolve().parents[1],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-        )
+        with TemporaryFile() as shared:
+            shared.write(bytes(AHEAD * PLACE))  # so that there is room for all of it from the beginning
+            shared.flush()
+            self._places = mmap(shared.fileno(), AHEAD * PLACE)
+            self._process = subprocess.Popen(  # noqa: S603  this program itself
+                [sys.executable, "-m", __name__, str(shared.fileno())],
+                cwd=Path(__file__).resolve().parents[1],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                pass_fds=(shared.fileno(),),
+            )
+        self._asked = 0
         self._has_begun = False
-        with suppress(OSError, AttributeError):  # another system, or one that has no more to give
-            fcntl.fcntl(self._to, fcntl.F_SETPIPE_SZ, PIPE)
 
     def __enter__(self) -> Self:
         return self
@@ -68,6 +74,7 @@ class Aide:
         self.end()
         self._to.close()
         self._from.close()
+        self._places.close()
 
     def end(self) -> None:
         """End the second process."""
@@ -101,10 +108,14 @@ class Aide:
             yield self._answered(*one)
 
     def _ask(self, page: Page) -> bool:
+        told = b"\n".join(page)
+        if len(told) > PLACE or not self.has_begun():
+            return False
+        place = self._asked % AHEAD * PLACE
+        self._asked += 1
+        self._places[place : place + len(told)] = told
         try:
-            if self.has_begun():
-                told = b"\n".join(page)
-                _write(self._to, len(told).to_bytes(SIZE), told)
+            self._to.write(place.to_bytes(SIZE) + len(told).to_bytes(SIZE))
         except OSError:
             self._has_begun = False
         return self._has_begun
@@ -133,22 +144,17 @@ def judge(reader: Reader, lines: Iterable[bytes]) -> Judged:
     return Judged(bytes(numbers), b"".join(leaves))
 
 
-def serve(given: IO[bytes], said: IO[bytes]) -> None:
+def serve(given: IO[bytes], said: IO[bytes], places: mmap) -> None:
     """Answer page after page, until there is none."""
     reader = Reader()
-    _write(said, READY)
+    said.write(READY)
+    said.flush()
     with suppress(EOFError):
         while True:
-            page = _read(given, int.from_bytes(_read(given, SIZE)))
-            known = judge(reader, page.split(b"\n"))
-            _write(said, len(known.numbers).to_bytes(SIZE), *known)
-
-
-def _write(file: IO[bytes], *parts: bytes) -> None:
-    for part in parts:
-        left = memoryview(part)
-        while left:
-            left = left[file.write(left) :]
+            place, size = (int.from_bytes(_read(given, SIZE)) for _ in range(2))
+            known = judge(reader, places[place : place + size].split(b"\n"))
+            said.write(len(known.numbers).to_bytes(SIZE) + b"".join(known))
+            said.flush()
 
 
 def _read(file: IO[bytes], size: int) -> bytes:
@@ -164,5 +170,9 @@ def _read(file: IO[bytes], size: int) -> bytes:
 
 if __name__ == "__main__":
     gc.disable()
-    with open(0, "rb", buffering=0) as given, open(1, "wb", buffering=0) as said:
-        serve(given, said)
+    with (
+        open(0, "rb", buffering=0) as given,
+        open(1, "wb") as said,
+        mmap(int(sys.argv[1]), AHEAD * PLACE, access=ACCESS_READ) as places,
+    ):
+        serve(given, said, places)

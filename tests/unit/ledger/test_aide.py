@@ -157,3 +157,10 @@ def test_a_glance_has_all_that_rules_and_books_ask_for(source: object):
     }
     assert asked
     assert asked <= ASKED
+
+
+def test_a_page_that_does_not_fit_is_left_to_the_first_process(second: Aide, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "LINES", 2)
+    monkeypatch.setattr(module, "PLACE", 1 + len(LINES[0]) + len(LINES[1]))
+    known = [found for _, found in second.pages([LINES[0], LINES[1], LINES[0] + b" ", LINES[1]])]
+    assert [one is None for one in known] == [False, True]
