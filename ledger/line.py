@@ -11,7 +11,6 @@ import asyncio
 from typing import Any, Protocol
 
 from hiredis import Reader, pack_command
-from redis.exceptions import ResponseError
 
 
 class Connection(Protocol):
@@ -31,21 +30,22 @@ class Pool(Protocol):
 
 
 class Line:
-    """Of *pool*; a call may take *timeout_s*."""
+    """Of *pool*; a call may take *timeout_s*. What the server refuses is raised as *refused*."""
 
-    def __init__(self, pool: Pool, timeout_s: float) -> None:
+    def __init__(self, pool: Pool, timeout_s: float, refused: type[Exception]) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
+        self._refused = refused
         self._wire: _Wire | None = None
         self.busy = False
 
     async def call(self, *command: bytes | str | int) -> Any:
-        """The reply to *command*. Raises ResponseError, OSError, and what redis.asyncio does to connect."""
+        """The reply to *command*. Raises OSError, and what redis.asyncio does to connect."""
         self.busy = True
         try:
             packed = pack_command(command)  # type: ignore[arg-type]  # its stub says: a tuple of one
             return await (await self._ready()).ask(packed, self._timeout_s)
-        except ResponseError:
+        except self._refused:
             raise
         except BaseException:
             await self._part()
@@ -57,7 +57,7 @@ class Line:
         if self._wire is not None and self._wire.is_spoiled:
             await self._part()
         if self._wire is None:
-            self._wire = _Wire(await self._pool.get_connection())
+            self._wire = _Wire(await self._pool.get_connection(), self._refused)
         return self._wire
 
     async def _part(self) -> None:
@@ -71,13 +71,13 @@ class Line:
 class _Wire(asyncio.Protocol):
     """Reads what comes on *connection*, in place of the client that opened it. Replies are of RESP 2."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, refused: type[Exception]) -> None:
         self.connection = connection
         self._spoke_unasked = False
         self._asked: asyncio.Future[Any] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._reader = Reader(protocolError=ConnectionError, replyError=ResponseError)
+        self._reader = Reader(protocolError=ConnectionError, replyError=refused)
         transport = connection._writer.transport  # noqa: SLF001  there is no other way to its bytes
         self._before = transport.get_protocol()
         transport.set_protocol(self)

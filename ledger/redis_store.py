@@ -153,7 +153,7 @@ class RedisStore:
         self._redis = client
         self._call = commands(client)
         pool = client.connection_pool
-        self._line = Line(pool, pool.connection_kwargs["socket_timeout"])
+        self._line = Line(pool, pool.connection_kwargs["socket_timeout"], ResponseError)
         self._declared = declared
         self._size = segment
         self._archive = Archive(archive) if archive else None

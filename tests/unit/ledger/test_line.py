@@ -6,9 +6,12 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
-from redis.exceptions import ResponseError
 
 from ledger.line import Line
+
+
+class No(Exception):
+    """The server refused."""
 
 
 class Wire:
@@ -86,7 +89,7 @@ async def pinged(line: Line, wires: Wires, reply: bytes = b"+PONG\r\n") -> objec
 
 
 async def test_calls_go_over_one_connection(wires):
-    line = Line(wires, 5.0)
+    line = Line(wires, 5.0, No)
     assert [await pinged(line, wires) for _ in range(3)] == [b"PONG"] * 3
     assert len(wires.made) == 1
     assert line._wire._alarm.cancelled(), "or it would end a later call"
@@ -94,7 +97,7 @@ async def test_calls_go_over_one_connection(wires):
 
 
 async def test_a_command_has_words_and_numbers_and_a_reply_comes_in_any_pieces(wires):
-    line = Line(wires, 5.0)
+    line = Line(wires, 5.0, No)
     await pinged(line, wires)
     call = asyncio.create_task(line.call("FCALL", 7, b"\xff"))
     _, said = await wires.heard.get()
@@ -106,8 +109,8 @@ async def test_a_command_has_words_and_numbers_and_a_reply_comes_in_any_pieces(w
 
 
 async def test_an_answer_that_is_an_error_leaves_the_connection_in_order(wires):
-    line = Line(wires, 5.0)
-    with pytest.raises(ResponseError, match="NOPERM you may not"):
+    line = Line(wires, 5.0, No)
+    with pytest.raises(No, match="NOPERM you may not"):
         await pinged(line, wires, b"-NOPERM you may not\r\n")
     assert await pinged(line, wires) == b"PONG"
     assert len(wires.made) == 1
@@ -115,7 +118,7 @@ async def test_an_answer_that_is_an_error_leaves_the_connection_in_order(wires):
 
 @pytest.mark.parametrize("garbage", [b"?", b"<html>\r\n", b"*x\r\n"], ids=repr)
 async def test_after_what_is_no_reply_the_connection_is_another(wires, garbage):
-    line = Line(wires, 5.0)
+    line = Line(wires, 5.0, No)
     await pinged(line, wires)
     with pytest.raises(ConnectionError):
         await pinged(line, wires, garbage)
@@ -127,7 +130,7 @@ async def test_after_what_is_no_reply_the_connection_is_another(wires, garbage):
 
 
 async def test_a_call_ends_when_the_server_hangs_up(wires):
-    line = Line(wires, 5.0)
+    line = Line(wires, 5.0, No)
     call, wire = await begun(line, wires)
     await wire.hang_up()
     with pytest.raises(ConnectionError, match="closed"):
@@ -137,7 +140,7 @@ async def test_a_call_ends_when_the_server_hangs_up(wires):
 
 
 async def test_a_reply_that_comes_too_late_is_not_taken_for_the_next(wires):
-    line = Line(wires, 0.01)
+    line = Line(wires, 0.01, No)
     call, _ = await begun(line, wires)
     with pytest.raises(TimeoutError):
         await call
@@ -146,7 +149,7 @@ async def test_a_reply_that_comes_too_late_is_not_taken_for_the_next(wires):
 
 
 async def test_a_call_that_is_cancelled_leaves_no_reply_behind(wires):
-    line = Line(wires, 5.0)
+    line = Line(wires, 5.0, No)
     call, _ = await begun(line, wires)
     assert line.busy
     call.cancel()
@@ -158,7 +161,7 @@ async def test_a_call_that_is_cancelled_leaves_no_reply_behind(wires):
 
 
 async def test_a_connection_that_was_closed_is_not_used(wires):
-    line = Line(wires, 5.0)
+    line = Line(wires, 5.0, No)
     await pinged(line, wires)
     await wires.made[0].hang_up()
     assert await pinged(line, wires) == b"PONG"
@@ -167,7 +170,7 @@ async def test_a_connection_that_was_closed_is_not_used(wires):
 
 @pytest.mark.parametrize("more", [b"", b"+PONG\r\n+NEWS\r\n"], ids=["later", "with the reply"])
 async def test_a_connection_that_said_what_nobody_asked_for_is_not_used(wires, more):
-    line = Line(wires, 5.0)
+    line = Line(wires, 5.0, No)
     await pinged(line, wires, more or b"+PONG\r\n")
     if not more:
         line._wire.data_received(b"+NEWS\r\n")
@@ -177,7 +180,7 @@ async def test_a_connection_that_said_what_nobody_asked_for_is_not_used(wires, m
 
 
 async def test_who_opened_the_connection_hears_that_it_was_closed(wires):
-    line = Line(wires, 5.0)
+    line = Line(wires, 5.0, No)
     await pinged(line, wires)
     async with asyncio.timeout(5):
         await wires.made[0].disconnect()
@@ -185,7 +188,7 @@ async def test_who_opened_the_connection_hears_that_it_was_closed(wires):
 
 
 async def test_a_connection_that_is_being_closed_is_not_used(wires):
-    line = Line(wires, 5.0)
+    line = Line(wires, 5.0, No)
     await pinged(line, wires)
     await wires.made[0].disconnect(nowait=True)
     assert line._wire.is_spoiled
