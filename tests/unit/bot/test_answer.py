@@ -245,10 +245,12 @@ async def test_refusals_of_one_person_stand_once_a_minute():
 class Asked(MemoryStore):
     """Counts who asks where its end is."""
 
-    heads = 0
+    heads, is_away = 0, False
 
     async def head(self, tenant):
         self.heads += 1
+        if self.is_away:
+            raise StoreDown("it is away")
         return await super().head(tenant)
 
 
@@ -279,11 +281,15 @@ async def test_after_a_refusal_nothing_is_due_that_was_not_due_before():
     assert acme.room.ledger.view.touched_since(before) == {"checkout-1"}
 
 
-async def test_while_the_ledger_is_away_a_tap_on_what_is_over_is_told_that():
-    acme = await tenant()
+async def test_while_the_ledger_is_away_or_sealed_a_tap_on_what_is_over_is_told_that():
+    store = Asked()
+    acme = await tenant(store=store)
     await acme.opens()
     request = await acme.asks()
     await acme.taps_on("rudo", Verb.APPROVE, request.hash)
+    store.is_away = True
+    await acme.room.ledger.sweep()
+    assert "cannot be written" in (await acme.taps_on("tendai", Verb.APPROVE, request.hash)).text
     acme.room.ledger.distrust("its end is not the one that it was")
     assert "sealed" in (await acme.taps_on("tendai", Verb.APPROVE, request.hash)).text
 

@@ -135,6 +135,13 @@ async def test_who_proposed_it_by_hand_breaks_no_glass_for_it():
     assert "somebody else must approve" in await here.told("rudo", BREAK, private=True)
 
 
+async def test_changed_rules_end_what_was_asked_under_the_old_ones_for_a_broken_glass_too():
+    here = await front()
+    await here.acme.adopt(rules(approve="2 dev"))
+    assert "charter changed" in await here.told("rudo", BREAK, private=True)
+    assert here.acme.incident.stage is Stage.VALIDATED
+
+
 async def test_where_one_approval_is_enough_no_glass_is_broken():
     here = await front(rules(approve="1 oncall"))
     assert "No glass needs breaking" in await here.told("rudo", BREAK, private=True)

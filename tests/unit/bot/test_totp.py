@@ -187,6 +187,37 @@ async def test_five_wrong_codes_lock_for_a_while_and_are_on_record():
     )
 
 
+class NoLocks(MemoryMarks):
+    """Another process sets the lock a moment too late."""
+
+    async def get(self, tenant, name):
+        return "" if name.startswith("lock:") else await super().get(tenant, name)
+
+
+@pytest.mark.parametrize(("wrong_before", "says"), [(4, ""), (5, "wrong_totp")])
+async def test_the_fifth_try_of_a_minute_may_be_right_and_the_sixth_never(wrong_before, says):
+    here = await front()
+    room = here.acme.room
+    rudo, desk = room.people.person("rudo"), here.acme.desk
+    desk.step_up = StepUp(SECRET, NoLocks(here.acme.clock))
+    secret = await enrols(here)
+    for n in range(wrong_before):
+        assert await desk.step_up.judge(room, rudo, "no code", f"wrong {n}") == "wrong_totp"
+    assert await desk.step_up.judge(room, rudo, now(here, secret), "right") == says
+
+
+async def test_a_code_stays_used_as_long_as_it_would_be_right():
+    here = await front()
+    room, secret = here.acme.room, await enrols(here)
+    rudo, judge = room.people.person("rudo"), here.acme.desk.step_up.judge
+    here.acme.clock.advance(30 - room.now_ms() % STEP_MS / 1000)
+    ahead = now(here, secret, drift=1)
+    assert await judge(room, rudo, ahead, "first") == ""
+    here.acme.clock.advance(89)
+    assert await judge(room, rudo, ahead, "second") == "used_totp"
+    assert await judge(room, rudo, ahead, "first") == "", "the same act again means the same"
+
+
 async def test_digits_in_the_group_approve_nothing():
     here = await front()
     secret = await enrols(here)
