@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.chart import LEAST_MS, Mark, alt, began_ms, marks, newest, shown_ms, shown_rate, window_ms
@@ -151,6 +151,7 @@ a_point = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(a_point, max_size=20), st.booleans())
 def test_any_points_make_a_sentence_and_gaps_never_overlap_them(points, wrong):
     ordered = tuple(sorted(points))

@@ -132,12 +132,14 @@ def test_huge_figures_fit():
     assert len(draw(chart(tall, usual_rps_milli=10**15))) <= MOST_BYTES
 
 
+@settings(deadline=None)
 @given(st.floats(0.001, 1e18))
 def test_a_round_scale_holds_its_value_without_waste(value):
     high = nice(value)
     assert value <= high <= max(1, 2 * value)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(LEFT, RIGHT), max_size=7))
 def test_discs_never_cover_each_other_nor_leave_the_picture(places):
     gap = 2 * DISC + 3

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors import history
@@ -106,6 +106,7 @@ def test_what_is_not_a_history_is_none(dumped):
 spans = st.lists(st.sampled_from([0, 1, 1, 1, 5, 5, 5, 7, 40]), min_size=1, max_size=300)
 
 
+@settings(deadline=None, max_examples=40)
 @given(spans, st.integers(0, 60))
 def test_every_request_is_in_exactly_one_point(steps, phase):
     """Whatever the timing of polls; 0 is a poll that failed."""
