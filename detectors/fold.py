@@ -233,7 +233,12 @@ def _dropped(state: ServiceState, tick: Tick, policy: Policy) -> Evidence:
 def _remembered(
     recent: tuple[Sample, ...], tick: Tick, at_ms: int, counts: Mapping[str, Count]
 ) -> tuple[Sample, ...]:
-    """Return the samples with *tick* among them: two minutes, and always the last two that had requests."""
+    """Return the samples with *tick* among them: two minutes, and always the last two that had requests.
+
+    A tick of no time is no sample: it says what is in flight, and dates nothing anew.
+    """
+    if recent and tick.span_ms <= 0 and not tick.n:
+        return (*recent[:-1], replace(recent[-1], inflight=tick.inflight, oldest_ms=tick.oldest_ms))
     sample = Sample(
         at_ms,
         max(0, tick.span_ms),
@@ -278,9 +283,10 @@ def _minute(state: ServiceState, at_ms: int, came: Mapping[int, int]) -> dict[in
     found = histogram.merge(state.minute, came)
     for one in _left(state, at_ms):
         for i, c in one.hist.items():
-            found[i] -= c
-            if not found[i]:
-                del found[i]
+            if found.get(i, 0) > c:
+                found[i] -= c
+            else:
+                found.pop(i, None)
     return found
 
 
