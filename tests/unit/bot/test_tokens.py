@@ -12,6 +12,7 @@ from bot.tokens import (
     MOST_DATA_BYTES,
     UNREADABLE,
     BadToken,
+    Passes,
     Tokens,
     derived,
 )
@@ -106,6 +107,14 @@ def test_a_link_says_who_may_decide_what_for_five_minutes():
     clock.advance(1)
     with pytest.raises(BadToken, match="is over"):
         ours.read_link(token)
+
+
+def test_a_link_that_shows_and_one_that_decides_are_made_with_different_keys():
+    shows = Passes(SECRET, ManualClock(NOON)).mint("countersign/action", "acme", "rudo", "w", "s", 60)
+    decides = tokens().mint_link("acme", "rudo", Verb.APPROVE, "A", HASH)
+    assert jwt.get_unverified_header(shows)["kid"] != jwt.get_unverified_header(decides)["kid"]
+    with pytest.raises(BadToken, match="another key"):
+        tokens().read_link(shows)
 
 
 def forged(key: bytes | str | None = None, algorithm: str = "HS256", kid: str | None = None, **changes):

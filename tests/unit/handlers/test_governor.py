@@ -51,6 +51,11 @@ def test_a_cap_holds_for_any_hour_and_not_for_the_clocks():
     assert closed(seen(60, 30, 1), charter) is None
 
 
+def test_where_the_cap_was_lowered_one_is_free_when_so_many_are_older_than_an_hour():
+    charter = rules('cooldown = "1s"\nper_hour = 2')
+    assert closed(seen(59, 30, 20, 1), charter).until_ms == NOW + 40 * MINUTE
+
+
 def test_all_actions_together_have_a_rate():
     charter = rules(limits="[limits]\nruns_per_hour = 2")
     view = seen(50, action="fallback", service="basket")
@@ -77,7 +82,7 @@ def test_whatever_ran_no_hour_holds_more_than_the_cap_if_everybody_waits(minutes
 
 
 def test_the_runs_of_the_last_hour_are_counted_by_action():
-    view = seen(61, 59, 1)
+    view = seen(61, 60, 59, 1)
     view.runs += seen(2, action="fallback").runs + seen(1, service="basket").runs
     assert ran(view, "checkout", NOW) == {"restart_workers": 2, "fallback": 1}
 
