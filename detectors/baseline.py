@@ -89,6 +89,10 @@ class Baseline:
         usual = {"p50": self.p50_ns, "p95": self.p95_ns, "p99": self.p99_ns}[slow.of]
         return usual * slow.times_milli // 1000
 
+    def complete(self) -> "Baseline":
+        """Return the baseline with the median that a version before did not work out."""
+        return self if self.p50_ns else replace(self, p50_ns=histogram.quantile(self.hist, 0.5))
+
     def knows(self, slow: Slow, share: float) -> bool:
         """Return whether slow is unusual here: of what was learned at most *share* was so slow.
 

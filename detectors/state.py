@@ -87,7 +87,8 @@ class ServiceState:
     @classmethod
     def load(cls, dumped: Mapping[str, object]) -> "ServiceState":
         """Return the state that *dumped* was made of; pydantic's ValidationError when it is not one."""
-        return _ADAPTER.validate_python(dumped)
+        state = _ADAPTER.validate_python(dumped)
+        return replace(state, baseline=state.baseline.complete())
 
     def test(self, rule: str) -> Evidence:
         return self.tests.get(rule, evidence.NONE)
