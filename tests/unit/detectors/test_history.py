@@ -152,3 +152,14 @@ def test_usual_traffic_is_the_median_of_the_last_good_hour(warm):
 
 def test_a_point_knows_when_it_began():
     assert Point(90_000, 30_000, 1, 0, 1, 1, 1).began_ms == 60_000
+
+
+def test_a_sample_that_may_still_grow_is_in_no_point_yet():
+    """A poll fails across the end of a half minute, and the next one joins the sample from before it."""
+    service = Remembered(at_ms=START // POINT_MS * POINT_MS + POINT_MS - 3_000)
+    service.see(n=10, span_s=1)
+    service.see(n=10, span_s=1)
+    service.miss(after_s=2)
+    assert service.past == ()
+    service.see(n=10, span_s=1)
+    assert sum(one.n for one in history.until_now(service.past, service.state)) == 30
