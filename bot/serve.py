@@ -7,10 +7,12 @@ import signal
 import sys
 from collections.abc import Mapping
 
+from bot.garbage import hourly, spare
 from bot.production import running
 from bot.settings import BadSettings, Settings, read
 from detectors.policy import BadOverride
 from handlers.charter import CharterError
+from ledger.clock import WallClock
 from ledger.embedded import CannotStart
 from ledger.store import StoreDown
 
@@ -37,6 +39,7 @@ def settle() -> None:
     of all time where many tapped at once."""
     gc.collect()
     gc.freeze()
+    spare()
 
 
 async def _serve(settings: Settings, environment: Mapping[str, str]) -> None:
@@ -49,5 +52,7 @@ async def _serve(settings: Settings, environment: Mapping[str, str]) -> None:
         for line in program.greeting:
             print(line, flush=True)  # noqa: T201  as above
         settle()
+        garbage = asyncio.create_task(hourly(WallClock()))
         await ended.wait()
+        garbage.cancel()
         print("Ending.", flush=True)  # noqa: T201  as above

@@ -16,6 +16,7 @@ from handlers.adapters import alertengine, slots
 from handlers.adapters.addresses import Addresses
 from handlers.charter import Charter, Service
 from handlers.ports import Polled, PortError, Secrets
+from handlers.turns import Turns
 from sdk import wire
 
 TIMEOUT_S = 2.0
@@ -34,7 +35,7 @@ class HttpHealth:
         self._connections = connections
         self._sessions: dict[str, tuple[tuple[str, ...], aiohttp.ClientSession]] = {}
         self._rivals = alertengine.Memory()
-        self._turn = asyncio.Lock()
+        self._turns = Turns()
 
     async def close(self) -> None:
         for _, session in self._sessions.values():
@@ -45,16 +46,15 @@ class HttpHealth:
         """What ended since *cursor*. Raises PortError with the reason in a few words."""
         session = await self._session(charter)
         headers = self._headers(service)
-        body = await _get(session, service.health_url, headers, {"format": "slots", "since": str(cursor)})
-        async with self._turn:  # many answers arrive at once: whatever else waits goes between two of them
-            await asyncio.sleep(0)
-            if read := slots.read(body):
-                window = _window(read.head.now_ms, cursor)
-                return _polled(read.head, read.between(window.oldest, window.newest), window, now_ms)
-            answer = _object(body)
+        body = await _get(session, _asking(service.health_url, cursor), headers)
+        await self._turns.mine()  # many answers arrive at once: whatever else waits goes in between
+        if read := slots.read(body):
+            window = _window(read.head.now_ms, cursor)
+            return _polled(read.head, read.between(window.oldest, window.newest), window, now_ms)
+        answer = _object(body)
         if answer.get("schema") == wire.SCHEMA:
             return _from_slots(answer, cursor, now_ms)
-        counter = _object(await _get(session, alertengine.counter_url(service.health_url), headers, {}))
+        counter = _object(await _get(session, alertengine.counter_url(service.health_url), headers))
         key = f"{charter.tenant.id}/{service.id}"
         return Polled(self._rivals.tick(key, answer, counter, now_ms), now_ms // 1000)
 
@@ -81,12 +81,16 @@ class HttpHealth:
         return session
 
 
-async def _get(
-    session: aiohttp.ClientSession, url: str, headers: Mapping[str, str], query: Mapping[str, str]
-) -> bytes:
+def _asking(url: str, cursor: int) -> str:
+    """The address at which *url* answers what ended since *cursor*, in slots."""
+    asked = url.partition("#")[0]
+    return f"{asked}{'&' if '?' in asked else '?'}format=slots&since={cursor}"
+
+
+async def _get(session: aiohttp.ClientSession, url: str, headers: Mapping[str, str]) -> bytes:
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            async with session.get(url, headers=headers, params=query, allow_redirects=False) as response:
+            async with session.get(url, headers=headers, allow_redirects=False) as response:
                 if response.status != 200:
                     raise PortError(f"answered {response.status}", status=response.status)
                 return await _capped(response)

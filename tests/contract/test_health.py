@@ -119,6 +119,16 @@ async def test_an_app_whose_clock_was_set_back_is_read_on_and_nothing_is_counted
     assert (await look(client, app, polled.cursor)).tick.n == 10
 
 
+@pytest.mark.parametrize("more", ["?app=1", "?app=1#top", "#top"])
+async def test_an_address_may_have_a_query_of_its_own(app: App, client: HttpHealth, more: str):
+    app.answers["/health/alerts"] = slots()
+    charter = rules(app.url)
+    service = charter.services[0].model_copy(update={"health_url": f"{app.url}/health/alerts{more}"})
+    await client.poll(charter, service, 7, NOW_MS)
+    own = {"app": "1"} if "app" in more else {}
+    assert dict(app.asked[-1].query) == own | {"format": "slots", "since": "7"}
+
+
 async def test_the_token_goes_to_the_app_and_stands_in_no_charter(app: App, client: HttpHealth):
     app.answers["/health/alerts"] = slots()
     await look(client, app, token='token_env = "ACME_HEALTH"\n')

@@ -52,6 +52,9 @@ def same(body: bytes, oldest: int, newest: int) -> bool:
 def test_what_is_good_is_read_fast_and_alike(snapshot, oldest, newest):
     assert same(wire.encode(snapshot), oldest, newest)
     assert same(wire.encode(snapshot), 0, 2**53)
+    for slot in snapshot.slots:
+        assert same(wire.encode(snapshot), slot.t, 2**53)
+        assert same(wire.encode(snapshot), 0, slot.t)
 
 
 @given(snapshots(), st.data())
