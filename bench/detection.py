@@ -38,7 +38,8 @@ POLICY = Policy()
 TICK_S = 5.0
 WARM_S = 3_600.0
 LASTS_S = 1_200.0
-OURS = "ours"
+OURS, THIN = "ours", "thin"
+BANDS = ((0.3, 2.0), (2.0, 10.0), (10.0, 130.0))  # requests a second when it began
 PEER_EACH = 4  # the peer sees one day of so many: its figures are far from ours
 FOUND, P90_S, FALSE = 0.98, 120.0, 0.03  # the bars
 
@@ -98,7 +99,8 @@ def noticed(fault: Fault, watched: Watched, seed: int) -> Found:
         rang = rang or verdict.severity == "critical"
         if rang and after_s > P90_S:
             break
-    return Found(fault.name, seed, service.rps, {OURS: ours, **peer}, rule, rang)
+    rps = float(service.rate(rng, np.array([begins, begins + 1]))[0])
+    return Found(fault.name, seed, rps, {OURS: ours, **peer}, rule, rang)
 
 
 _NOTHING = Look(Tick(EPOCH_MS, 5_000, 0, 0, 0, 0, {}, 0, 0), 0.0)
@@ -181,6 +183,8 @@ def seconds(value: float) -> str:
 
 def cell(found: Sequence[Found], who: str) -> str:
     """Return the share found, the median and the p90 of all, missed ones being later than any."""
+    if not found:
+        return f"{'–':>16}"
     took = [one.after_s[who] for one in found]
     share = sum(one < inf for one in took) / len(took)
     return f"{share:5.0%} {seconds(median(took)):>4} {seconds(quantile(took, 0.9)):>5}"
@@ -205,11 +209,16 @@ def incident_table(found: Sequence[Found]) -> bool:
         names = {fault.name for fault in FAULTS if fault.group == group}
         rows = [one for one in found if one.fault in names]
         print(f"{'= ' + group:32}{'  '.join(cell(rows, who) for who in (OURS, *RULES))}")
-    print(f"{'= all':32}{'  '.join(cell(found, who) for who in (OURS, *RULES))}")
+    thin = {fault.name for fault in FAULTS if fault.group == THIN}
+    found = [one for one in found if one.fault not in thin]
+    for low, high in BANDS:
+        rows = [one for one in found if low <= one.rps < high]
+        print(f"{f'= {low:g} to {high:g} rps':32}{'  '.join(cell(rows, who) for who in (OURS, *RULES))}")
+    print(f"{'= all but the thin':32}{'  '.join(cell(found, who) for who in (OURS, *RULES))}")
     took = [one.after_s[OURS] for one in found]
     share, late = sum(one < inf for one in took) / len(took), quantile(took, 0.9)
     bars = f"(bar {FOUND:.0%}), p90 {seconds(late)} s (bar {P90_S:.0f} s)"
-    print(f"{len(found)} incidents: {share:.1%} found {bars}")
+    print(f"{len(found)} incidents but the thin: {share:.1%} found {bars}")
     for one in found:
         if one.after_s[OURS] == inf:
             print(f"  missed: {one.fault}, seed {one.seed}, {one.rps:.2f} rps")

@@ -3,7 +3,7 @@
 A fault begins at a random instant of a tick in a service that was watched for an hour. What nobody could see
 is not asked for: five requests must have gone wrong before anything can be said at all, so that faint faults
 (5 % and less of the requests) are put to services with at least 3 requests a second, and the thin services
-have rows of their own. `asked` is the bar on the median, in seconds.
+have rows of their own, which the bars do not ask about. `asked` is the bar on the median, in seconds.
 """
 
 from collections.abc import Callable
@@ -48,11 +48,11 @@ def _leak(rng: Generator, _service: Service, begins: float) -> Change:
 
 
 def _hangs(share: float) -> Callable[[Generator, Service, float], Change]:
-    def change(rng: Generator, _service: Service, begins: float) -> Change:
-        """Return requests that hang for five seconds, for thirty, or for ever."""
-        return Change(
-            after(begins), touch=touches.hanging(share, rng.choice((5.0, 30.0, touches.FOR_EVER_S)))
-        )
+    def change(rng: Generator, service: Service, begins: float) -> Change:
+        """Return requests that hang for ever, for thirty seconds or five, and far longer than is usual."""
+        slowest = service.median_s * max(times for _, times in service.modes)
+        seconds = max(rng.choice((5.0, 30.0, touches.FOR_EVER_S)), 20 * slowest)
+        return Change(after(begins), touch=touches.hanging(share, seconds))
 
     return change
 
