@@ -107,7 +107,16 @@ class Condition:
 
     def _services(self) -> list[str]:
         charter = self.room.charter
-        return [self._service(service.id) for service in charter.services] if charter else []
+        names = [service.id for service in charter.services] if charter else []
+        return [self._service(name) for name in names] + [
+            line for name in names for line in self._caveats(name)
+        ]
+
+    def _caveats(self, name: str) -> list[str]:
+        """What makes the figures of *name* less sure than they look: silent workers, a clock that was set."""
+        seen = self.detect.latest(name)
+        known = seen is not None and seen.is_news(self.room.now_ms(), self.detect.fresh_ms)
+        return [f"⚠️ {name}: {caveat}" for caveat in seen.verdict.caveats] if seen and known else []
 
     def _service(self, name: str) -> str:
         seen = self.detect.latest(name)

@@ -3,6 +3,9 @@
 import contextlib
 import random
 from dataclasses import dataclass, field
+from itertools import product
+
+import pytest
 
 from bot.adoption import Adoption
 from bot.app import Conditions
@@ -10,7 +13,7 @@ from bot.condition import Condition
 from bot.offbox import OffBox
 from bot.outbox import Outbox
 from bot.ports import Address, Answer, SendError
-from detectors.mode import Mode
+from detectors.mode import MODES, Mode
 from detectors.window import Missed, Tick
 from handlers.charter import parse
 from handlers.crew import Heard, Said
@@ -113,6 +116,44 @@ async def test_a_vendor_that_is_away_is_degraded_and_a_blocked_chat_is_not():
         with contextlib.suppress(SendError):
             await here.outbox.say(Deaf(error=error), "acme", to, Answer("hello"))
         assert here.mode is mode
+
+
+@pytest.mark.parametrize(("redis", "sends", "polls"), [*product((True, False), repeat=3)])
+async def test_each_mode_is_reached_by_what_fails_and_is_the_first_word_of_status(redis, sends, polls):
+    store = Store()
+    acme = await tenant(store=store)
+    here = condition(acme)
+    for place, name in enumerate(("checkout", "search", "mail")):
+        answers = polls or place == 0
+        tick = Tick(acme.room.now_ms(), 5000, 100, 0, 0, 0, {640: 100}, 1, 10)
+        await here.detect.see(name, tick if answers else Missed(acme.room.now_ms(), "refused"), 0)
+    if not sends:
+        with contextlib.suppress(SendError):
+            to = Address("telegram", "1001", "rudo")
+            await here.outbox.say(Deaf(error=SendError("", unknown=True)), "acme", to, Answer("hello"))
+    store.away = not redis
+    await acme.room.ledger.sweep()
+    assert here.mode is MODES[redis, sends, polls]
+    assert here.lines()[0].startswith(f"{MODES[redis, sends, polls]}. ")
+    assert acme.room.ledger.may_act() is redis
+
+
+async def test_silent_workers_and_a_clock_that_was_set_stand_beside_the_figures():
+    acme = await tenant()
+    here = condition(acme)
+    for ahead_ms in (0, 3_600_000):
+        acme.clock.advance(5)
+        now_ms = acme.room.now_ms()
+        tick = Tick(
+            now_ms, 5000, 100, 0, 0, 0, {640: 100}, 1, 10,
+            app_ms=now_ms + ahead_ms, workers=3, workers_stale=1,
+        )  # fmt: skip
+        await here.detect.see("checkout", tick, 0)
+    lines = here.lines()
+    assert "⚠️ checkout: 1 of 4 workers have fallen silent: the others are counted alone." in lines
+    assert any(line.startswith("⚠️ checkout: The app's clock was set forward by 60 min") for line in lines)
+    acme.clock.advance(60)
+    assert not any("workers" in line for line in here.lines())
 
 
 async def test_without_a_charter_in_force_it_says_what_to_do():
