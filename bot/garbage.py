@@ -13,7 +13,7 @@ from ledger.clock import Clock
 
 log = logging.getLogger(__name__)
 
-YOUNG = (5_000, 10, 1_000_000)
+YOUNG = (2_000, 5, 1_000_000)
 """When young, middle and old are searched: after so many objects, or searches of the one before."""
 HOUR_S = 3_600.0
 
