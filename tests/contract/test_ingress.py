@@ -14,7 +14,19 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from bot.ingress import BAD, DELIVERIES, MOST_BODY, PUT, SECRET_HEADER, UPDATES, Inbox, TelegramDoor
+from bot.ingress import (
+    AT_ONCE,
+    BAD,
+    DELIVERIES,
+    GROUP,
+    IN_HAND,
+    MOST_BODY,
+    PUT,
+    SECRET_HEADER,
+    UPDATES,
+    Inbox,
+    TelegramDoor,
+)
 from bot.ports import SendError
 from ledger.clock import ManualClock
 from ledger.store import StoreDown
@@ -205,6 +217,19 @@ async def test_a_slow_chat_holds_up_itself_alone(redis):
         gate.set()
         await hands.until(lambda: len(hands.done) == 3)
     assert hands.done == ["elsewhere", "slow", "after"]
+
+
+async def test_no_more_is_taken_in_hand_than_can_be_and_what_waits_comes_after(redis):
+    go, ids = asyncio.Event(), [str(n) for n in range(IN_HAND + 40)]
+    inbox, hands = Inbox(redis, "a"), Hands(hold=dict.fromkeys(ids, go))
+    await asyncio.gather(*(put(inbox, id) for id in ids))
+    async with running(inbox, hands):
+        await hands.until(lambda: len(hands.seen) == AT_ONCE)
+        taken = (await redis("XPENDING", UPDATES, GROUP))["pending"]
+        assert AT_ONCE <= taken <= IN_HAND
+        go.set()
+        await hands.until(lambda: len(hands.done) == len(ids))
+    assert sorted(hands.done) == sorted(ids)
 
 
 async def test_the_end_waits_for_what_is_in_hand(redis):
