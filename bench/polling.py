@@ -44,7 +44,7 @@ INTERVAL_S = 5.0
 WARM_S = 15.0
 STEADY_S = 30.0
 BAR_MS = 50
-AT_ONCE = 64
+AT_ONCE = 128
 
 
 # --- the services: a process of their own ------------------------------------------------------------

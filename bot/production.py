@@ -101,7 +101,7 @@ log = logging.getLogger(__name__)
 SWEEP_S = 1.0
 SHUTDOWN_S = 10.0
 GREET_S = 3.0
-LOOKS_AT_ONCE = 64
+LOOKS_AT_ONCE = 128
 CONNECTIONS = 64
 AT_THE_DOOR = 1024
 """Connections that may wait to be taken. Whom the kernel turns away comes again after a second."""
@@ -273,7 +273,7 @@ class _Program:
                 raise StoreDown(f"That {recipient} was not reached is not in the ledger yet.")
 
     async def _assemble(self, stack: AsyncExitStack) -> None:
-        health = HttpHealth(self.secrets)
+        health = HttpHealth(self.secrets, LOOKS_AT_ONCE)
         stack.push_async_callback(health.close)
         shelf = RedisShelf(self.redis)
         self.routes += PushDoor(self.house.rooms, self.secrets, shelf, self.clock).routes()

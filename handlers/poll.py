@@ -194,7 +194,8 @@ class Poller:
 
     async def _restore(self, service: Service) -> None:
         if service.id not in self.detect.seen:
-            await self.detect.restore(self.states, service.id)
+            async with self.looks:
+                await self.detect.restore(self.states, service.id)
 
     async def _looked(self, charter: Charter, service: Service) -> bool:
         """The outermost loop around one service: what goes wrong here must not end its watch."""
