@@ -13,6 +13,7 @@ import pytest
 from bot.board import KEPT_MS, RedisBoard
 from handlers.crew import Crew, Said
 from tests.crew_process import SERVICES
+from tests.servers import KINDS, a_server
 from tests.valkey import a_valkey, connected
 
 pytestmark = [pytest.mark.xdist_group("crew"), pytest.mark.timeout(180)]
@@ -138,6 +139,15 @@ async def test_the_board_on_redis_keeps_what_is_new_and_forgets_by_itself():
         assert [one.text for one in await board.post("acme", "a", b"more", found[-1].id, 4)] == [b"more"]
         assert 0 < await redis("PTTL", "bot:{acme}:crew") <= KEPT_MS
         assert await redis("EXISTS", "bot:{other}:crew") == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_who_has_the_rights_of_the_app_may_post(kind):
+    async with a_server(kind) as server:
+        crew = Crew(RedisBoard(server.as_("app")), "acme", "a")
+        for _ in range(2):
+            await crew.beat(Said())
+        assert (crew.members, crew.holds()) == (("a",), True)
 
 
 async def test_two_crews_on_redis_find_each_other_and_one_that_leaves_is_gone_at_once():
