@@ -69,8 +69,8 @@ def _all(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
     yield from present.stale(state, policy)
     yield from present.hangs(state, policy)
     for row in policy.rows:
-        yield from _counted(state, row, policy)
-    yield from _routes(state, policy)
+        whole = [*_counted(state, row, policy)]
+        yield from whole or _worst_route(state, row, policy)
     yield from budget.burning(state, policy)
     yield from _drop(state, policy)
     yield from present.full(state, policy)
@@ -90,17 +90,17 @@ def _lasts(state: ServiceState, test: Evidence, span_ms: int) -> bool:
     return test.seen_ms >= span_ms and bool(state.recent) and test.since_ms < state.recent[-1].began_ms
 
 
-def _routes(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
-    if not any("\t" in name for name in state.tests):
-        return
-    for row in policy.by_route:
-        for name, test in state.tests.items():
-            rule, _, route = name.partition("\t")
-            if not route or rule != row.rule:
-                continue
-            share = _hot(state, row, name, route, policy)
-            if share and _lasts(state, test, row.sustain(share)):
-                yield _count_alarm(state, row, test, route, _threshold(route, policy))
+def _worst_route(state: ServiceState, row: Row, policy: Policy) -> Iterator[Alarm]:
+    """Yield the alarm of the route with the most evidence, where its service as a whole has none."""
+    hot = []
+    for name, test in state.tests.items():
+        rule, _, route = name.partition("\t")
+        share = _hot(state, row, name, route, policy) if route and rule == row.rule else 0.0
+        if share and _lasts(state, test, row.sustain(share)):
+            hot.append((test.nats, test.k, route, test))
+    if hot:
+        _, _, route, test = max(hot, key=lambda one: one[:3])
+        yield _count_alarm(state, row, test, route, _threshold(route, policy))
 
 
 def _count_alarm(state: ServiceState, row: Row, test: Evidence, route: str, threshold: float) -> Alarm:

@@ -9,8 +9,9 @@ in any order and over any number of workers.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 
 PER_OCTAVE = 32
 LOWEST_NS = 32
@@ -50,18 +51,12 @@ def quantile(counts: Mapping[int, int], q: float) -> int:
 
 
 def quantiles(counts: Mapping[int, int], *qs: float) -> list[int]:
-    """Return several quantiles, asked for from the highest down, in one pass; zeros of an empty histogram."""
-    n = sum(counts.values())
-    beyond = [n - rank(q, n) for q in qs]
-    found: list[int] = []
-    seen = 0
-    for i in sorted(counts, reverse=True):
-        seen += counts[i]
-        while seen > beyond[len(found)]:
-            found.append(MIDPOINTS[i])
-            if len(found) == len(qs):
-                return found
-    return [0] * len(qs)
+    """Return several quantiles in nanoseconds in one pass; zeros of an empty histogram."""
+    buckets = sorted(counts)
+    seen = list(accumulate(map(counts.__getitem__, buckets)))
+    if not seen or not seen[-1]:
+        return [0] * len(qs)
+    return [MIDPOINTS[buckets[bisect_left(seen, rank(q, seen[-1]))]] for q in qs]
 
 
 def rank(q: float, n: int) -> int:

@@ -228,3 +228,12 @@ def test_a_route_that_is_slow_as_a_rule_is_not_asked_for_its_tail(warm):
         warm.for_s(60, routes=(Part("GET /", 196, 0, {FAST: 196}), Part("GET /report", 1, 0, {SLOW: 1})),
                    n=400, hist=mixed(1, 400))  # fmt: skip
         assert warm.verdict.healthy
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_two_sick_routes_the_one_with_more_failures_is_named_whatever_their_order(warm, order):
+    sick = Part("POST /pay", 4, 4, {FAST: 4}), Part("POST /refund", 3, 3, {FAST: 3})
+    parts = Part("GET /", 993, 0, {FAST: 993}), *(sick[place] for place in order)
+    warm.for_s(60, n=1_000, errors=7, hist={FAST: 1_000}, routes=parts)
+    [alarm] = warm.verdict.alarms
+    assert (alarm.rule, alarm.subject) == ("err_crit", "POST /pay")

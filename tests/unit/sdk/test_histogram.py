@@ -66,3 +66,9 @@ def test_above_counts_the_buckets_whose_midpoint_is_above(values, threshold):
 def test_the_flat_form_loses_nothing(values):
     counts = h.of(values)
     assert h.unflat(h.flat(counts)) == counts
+
+
+@given(st.dictionaries(st.sampled_from(h.BUCKETS), st.integers(0, 50)), st.lists(st.floats(0.01, 1)))
+def test_several_quantiles_in_one_pass_are_those_asked_for_one_by_one(counts, qs):
+    one_by_one = [h.quantile(counts, q) for q in qs]
+    assert h.quantiles(counts, *qs) == one_by_one
