@@ -1,7 +1,12 @@
 """The health score, 0–100: the worst component, never an average.
 
-A component is 100 where its share is what policy calls healthy (p0), 40 where it is what policy calls sick
-(p1), 0 at five times that or at everything, and straight in between.
+* errors, latency: the share of bad requests among the newest (ten seconds and twenty requests, a minute at
+  most). 100 where it is what policy calls healthy (p0), 40 where it is what policy calls sick (p1), 0 at five
+  times that or at everything, and straight in between.
+* hangs: while they alarm, 40 where the oldest is as old as the limit, 0 at three times that.
+* traffic: while it is a drop, 40 at the share that counts as one, 0 at nothing.
+* unreachable: 0 while nobody can be asked, or nothing new is told.
+* saturation: 100 up to 80 % of the fullest gauge, 40 from what policy calls full on.
 """
 
 from collections.abc import Iterator
@@ -74,7 +79,7 @@ def _traffic(alarm: Alarm, policy: Policy) -> int:
 def _saturation(state: ServiceState, policy: Policy) -> int:
     """Return 100 up to 80 % of a gauge, 40 at what policy calls full."""
     full = policy.saturation_permille / 1000
-    usual = min(0.8, full / 2)
+    usual = 0.8 if full > 0.8 else full / 2
     fullest = max((gauge.used / gauge.limit for gauge in state.gauges if gauge.limit > 0), default=0.0)
     if fullest <= usual:
         return 100
