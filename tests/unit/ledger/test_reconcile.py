@@ -310,6 +310,14 @@ def test_what_the_report_records_is_what_it_takes_to_make_it_again():
     assert replace(again, exceptions=()) == again
 
 
+def test_an_outcome_that_names_the_authorization_of_another_incident_has_none():
+    raw = list(Month(1).incidents(20).raw())
+    ended = next(one for one in raw if one["event"] == "Executed")
+    others = {one["incident_id"] for one in raw[: ended["seq"]]} - {None, ended["incident_id"]}
+    ended["incident_id"] = sorted(others)[0]
+    assert Kind.UNAUTHORIZED in kinds(reconcile(raw, TEXTS))
+
+
 def test_an_empty_log_balances():
     assert reconcile([], {}).clean
 
