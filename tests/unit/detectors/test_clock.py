@@ -29,6 +29,7 @@ def test_an_app_whose_clock_is_set_is_watched_on(told, jump_s):
     # What the adapter makes of it: back is an empty tick, forward a minute with five seconds' requests.
     verdict = told.see(n=100, span_s=60, passed_s=5) if jump_s > 0 else told.see(n=0, span_s=0, passed_s=5)
     assert verdict.healthy
+    assert told.state.recent[-1].span_ms == 5_000
     way = "forward" if jump_s > 0 else "back"
     assert verdict.caveats[0].startswith(f"The app's clock was set {way} by ")
     assert told.for_s(300).healthy
@@ -84,6 +85,7 @@ def test_a_failed_poll_may_be_the_first_that_sees_our_clock_set_back(told):
 def test_time_in_which_we_slept_is_no_silence_of_the_service(told):
     told.at_ms += 600_000
     assert told.see(n=3, span_s=60, passed_s=0).healthy
+    assert "drop" not in told.state.tests
     assert told.for_s(60).healthy
     assert told.state.baseline.minutes[-1].rps_milli >= 19_000
 

@@ -225,8 +225,8 @@ def test_a_route_whose_tail_is_slow_is_named(warm):
 def test_a_route_that_is_slow_as_a_rule_is_not_asked_for_its_tail(warm):
     warm.policy = alone("tail", {})
     for _ in range(20):
-        warm.for_s(60, routes=(Part("GET /", 196, 0, {FAST: 196}), Part("GET /report", 1, 0, {SLOW: 1})),
-                   n=400, hist=mixed(1, 400))  # fmt: skip
+        warm.for_s(60, routes=(Part("GET /", 196, 0, {FAST: 196}), Part("GET /report", 5, 0, {SLOW: 5})),
+                   n=400, hist=mixed(5, 400))  # fmt: skip
         assert warm.verdict.healthy
 
 
