@@ -1,7 +1,8 @@
 """A receipt as people copy it, read back as the number and the first 80 bits of the hash that it stands for.
 
 `#42 · 7F3A-91C2-K0PM-XQ4T`, `42:7F3A91C2K0PMXQ4T`, a whole card with two of them, small letters, spaces for
-hyphens. O is 0, I and L are 1 (https://www.crockford.com/base32.html); U is no letter of it.
+hyphens. O is 0, I and L are 1 (https://www.crockford.com/base32.html); U is no letter of it. Sixteen letters
+without a digit or a hyphen are a word, such as OperationalError: one code in 400 needs its hyphens.
 """
 
 import re
@@ -44,7 +45,7 @@ def read(words: str) -> list[Receipt]:
 
 def _receipt(seq: int, code: str) -> Receipt | None:
     letters = re.sub(r"[^0-9A-Z]", "", code).translate(_CONFUSED)
-    if "U" in letters or not seq:
+    if "U" in letters or not seq or code.isalpha():
         return None
     bits = 0
     for letter in letters:
