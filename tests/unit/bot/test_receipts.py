@@ -33,7 +33,8 @@ def test_a_whole_card_with_two_has_two():
 @pytest.mark.parametrize(
     "words",
     ["", "42", CODE, f"#0 · {CODE}", f"#42 · {CODE[:-1]}", f"#42 · {CODE}X", "#42 · UUUU-UUUU-UUUU-UUUU",
-     "the checkout fails again and again since 03:14", "It got worse at 03:12: <OperationalError> is new.", "x" * 4096, "1 " * 2000],
+     "the checkout fails again and again since 03:14", "It got worse at 03:12: <OperationalError> is new.",
+     "x" * 4096, "1 " * 2000],
 )  # fmt: skip
 def test_what_is_no_receipt_is_none(words):
     assert read(words) == []
