@@ -66,7 +66,8 @@ def candidate(dice: random.Random, view: View, now_ms: int) -> tuple[Actor, ev.E
     writer = ActorKind(dice.choice(sorted(MAY_WRITE[kind]) * 8 + sorted(ActorKind)))
     fields = {
         "reading": reading("checkout"), "lens": "A", "round": 1, "until_ms": now_ms, "words": "0" * 64,
-        "kind": dice.choice(("x", ev.NEW_NORMAL)), "recipient": "rudo", "channel": "telegram", "options": (OPTION,), "held": (),
+        "kind": dice.choice(("x", ev.NEW_NORMAL)), "recipient": "rudo", "channel": "telegram",
+        "options": (OPTION,), "held": (),
         "deadline_ms": now_ms + dice.choice((2_000, 60_000)), "option": dice.choice(("1", "1", "1", "2")),
         "action": "restart", "why": "w", "attempt": dice.choice((1, 1, 2, 3)), "by": "web.1", "status": 200,
         "outcome": "o", "before": reading("checkout"), "after": reading("checkout"), "digest": "d" * 64,
