@@ -57,6 +57,7 @@ class Refusal:
     why: str = ""
 
 
+MISTAKEN = Refusal("mistaken", "It could not be decided; nothing was recorded.")
 BUSY = Refusal("busy", "The ledger is slow. Whether this counted shows on the card.")
 UNSIGNED = Refusal(
     "unsigned", "This log is signed, and this process has no key to sign with. Give it the log's LEDGER_KEY."
@@ -332,7 +333,12 @@ class Ledger:
         return draft
 
     def _try(self, draft: _Draft, one: _Asked, now: datetime) -> Entry | Refusal:
-        made = one.decide(draft.view, now)
+        try:
+            made = one.decide(draft.view, now)
+        except Exception as error:  # noqa: BLE001  a mistake is its caller's, and ends nobody else's wait
+            if not one.answer.done():
+                one.answer.set_exception(error)
+            return MISTAKEN
         if isinstance(made, Refusal):
             return made
         try:

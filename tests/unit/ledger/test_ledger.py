@@ -165,6 +165,22 @@ async def test_an_illegal_decision_rejects_only_itself():
     assert isinstance(good, Entry)
 
 
+async def test_a_mistake_in_one_decision_is_its_callers_and_ends_nobody_elses_wait():
+    ledger = new_ledger(MemoryStore())
+
+    def broken(view: View, now: datetime) -> ev.Event | Refusal:
+        raise ZeroDivisionError
+
+    asked = (ledger.record(BOT, broken), ledger.record(POLICY, detect), ledger.record(BOT, broken))
+    first, entry, third = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(first, ZeroDivisionError)
+    assert isinstance(third, ZeroDivisionError)
+    assert isinstance(entry, Entry)
+    with pytest.raises(ZeroDivisionError):
+        await ledger.record(BOT, broken)
+    assert (await ledger.record(POLICY, detect)).kind == "open"
+
+
 async def test_a_model_cannot_authorize():
     ledger = new_ledger(MemoryStore())
     await to_validated(ledger)
