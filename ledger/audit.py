@@ -21,6 +21,7 @@ from ledger.machine import (
     BadReference,
     Illegal,
     IllegalTransition,
+    Stage,
     WrongActor,
     objection_to_answer,
     objection_to_attempt,
@@ -33,6 +34,7 @@ from ledger.view import UnknownEvent, epoch_ms
 
 REFUSED = (Malformed, Illegal, UnknownEvent, ValidationError)
 VALIDATED = ev.Validated.__name__
+RUNNING = frozenset({Stage.AUTHORIZED.value, Stage.EXECUTING.value})
 
 
 @dataclass(slots=True)
@@ -203,6 +205,11 @@ class Audit:
     def broken(self, incident: str) -> bool:
         """Whether somebody broke the glass in *incident*, and nobody signed it off yet."""
         return bool(self._fold.incidents[incident].broken)
+
+    @property
+    def unsettled(self) -> int:
+        """How many authorizations have no outcome yet: the rules let their incidents go nowhere else."""
+        return sum(one.stage in RUNNING for one in self._fold.incidents.values())
 
     def _tampered(self, error: Exception) -> Tampered:
         why = error.reason if isinstance(error, Malformed) else f"it breaks a rule: {error}"

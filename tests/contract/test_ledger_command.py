@@ -173,6 +173,21 @@ async def test_what_is_well_sealed_and_against_the_rules_is_named(valkey, store,
     assert why in said
 
 
+@pytest.mark.parametrize("long", [-1, 2**20], ids=["by two processes", "by one"])
+async def test_of_two_bad_entries_of_a_file_the_first_is_named_whoever_finds_it(
+    told, run, tmp_path, monkeypatch, long
+):
+    monkeypatch.setattr("ledger.commands.verify.LONG", long)
+    path = tmp_path / "log.jsonl"
+    against_the_rules = forbidden(told).line
+    for bad in ([], [against_the_rules], [against_the_rules, b"garbage"]):
+        path.write_bytes(b"".join(line + b"\n" for line in [*(entry.line for entry in told), *bad]))
+        code, said = await run("verify", path)
+        assert (code, "Entry 10: it breaks a rule: Noted cannot follow" in said) == (
+            (1, True) if bad else (2, False)
+        )
+
+
 async def test_a_text_that_is_gone_or_another_is_seen(valkey, store, told, run):
     digest = sha256(POLICY_TEXT.encode()).hexdigest()
     await store._call("HSET", "led:{acme}:texts", digest, "another policy")
