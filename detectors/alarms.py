@@ -52,9 +52,9 @@ def is_sick(state: ServiceState, policy: Policy) -> bool:
 
     A rule in shadow keeps nothing open.
     """
-    loud = [row for row in policy.rows if not policy.shadows(row.rule)]
+    hot = [row.rule for row in policy.rows if _hot(state, row, row.rule, "", policy)]
     return (
-        any(_hot(state, row, row.rule, "", policy) for row in loud)
+        any(not policy.shadows(rule) for rule in hot)
         or (_drop_is_hot(state, policy) and not policy.shadows("drop"))
         or ("hang" in state.held and not policy.shadows("hangs"))
     )
@@ -68,9 +68,10 @@ def _all(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
     yield from present.unreachable(state, policy)
     yield from present.stale(state, policy)
     yield from present.hangs(state, policy)
+    routes = _strong_routes(state, policy)
     for row in policy.rows:
         whole = [*_counted(state, row, policy)]
-        yield from whole or _worst_route(state, row, policy)
+        yield from whole or _worst_route(state, row, routes, policy)
     yield from budget.burning(state, policy)
     yield from _drop(state, policy)
     yield from present.full(state, policy)
@@ -90,12 +91,24 @@ def _lasts(state: ServiceState, test: Evidence, span_ms: int) -> bool:
     return test.seen_ms >= span_ms and bool(state.recent) and test.since_ms < state.recent[-1].began_ms
 
 
-def _worst_route(state: ServiceState, row: Row, policy: Policy) -> Iterator[Alarm]:
+def _strong_routes(state: ServiceState, policy: Policy) -> list[tuple[str, str]]:
+    """Return the rule and the route of each test of a route that has evidence enough."""
+    least = _threshold("a route", policy)
+    return [
+        (name.split("\t", 1)[0], name.split("\t", 1)[1])
+        for name, test in state.tests.items()
+        if test.nats >= least and "\t" in name
+    ]
+
+
+def _worst_route(
+    state: ServiceState, row: Row, routes: Sequence[tuple[str, str]], policy: Policy
+) -> Iterator[Alarm]:
     """Yield the alarm of the route with the most evidence, where its service as a whole has none."""
     hot = []
-    for name, test in state.tests.items():
-        rule, _, route = name.partition("\t")
-        share = _hot(state, row, name, route, policy) if route and rule == row.rule else 0.0
+    for route in [route for rule, route in routes if route and rule == row.rule]:
+        name = f"{row.rule}\t{route}"
+        test, share = state.test(name), _hot(state, row, name, route, policy)
         if share and _lasts(state, test, row.sustain(share)):
             hot.append((test.nats, test.k, route, test))
     if hot:
@@ -131,8 +144,8 @@ def _threshold(route: str, policy: Policy) -> float:
 
 def _hot(state: ServiceState, row: Row, name: str, route: str, policy: Policy) -> float:
     """Return the share of bad ones among the newest requests; 0 when that is well, or evidence is short."""
-    test = state.test(name)
-    if test.nats < _threshold(route, policy) or test.k < policy.min_events:
+    test = state.tests.get(name)
+    if test is None or test.nats < _threshold(route, policy) or test.k < policy.min_events:
         return 0.0
     if not is_known(state, row):
         return 0.0
@@ -203,10 +216,12 @@ def _left(state: ServiceState, policy: Policy) -> float:
 
 
 def _drop(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
+    if not _drop_is_hot(state, policy):
+        return
     test = state.test("drop")
     few = _left(state, policy) * 1000 <= 0.75 * policy.drop_factor_permille
     span_ms = policy.drop_sustain_ms if few else policy.drop_mild_sustain_ms
-    if not _drop_is_hot(state, policy) or not _lasts(state, test, span_ms):
+    if not _lasts(state, test, span_ms):
         return
     window_ms = state.at_ms - test.since_ms
     share = 100 * test.n / test.expected

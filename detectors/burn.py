@@ -6,7 +6,7 @@ of five minutes each. A window that is not full yet says nothing.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 MINUTE_MS = 60_000
@@ -52,7 +52,9 @@ def count(before: Burn, span_ms: int, n: int, errors: int) -> Burn:
     """Return the past with *n* requests of *span_ms* more, *errors* of which failed."""
     old = before.running
     running = Cell(old.span_ms + span_ms, old.n + n, old.errors + min(errors, n))
-    return _turned(before, running) if running.span_ms >= MINUTE_MS else replace(before, running=running)
+    if running.span_ms >= MINUTE_MS:
+        return _turned(before, running)
+    return Burn(running, before.minutes, before.fives, before.unjoined, before.fast, before.slow)
 
 
 def _turned(before: Burn, minute: Cell) -> Burn:

@@ -7,6 +7,7 @@ evidence waits for requests, not for time. 16 nats are odds of nine million to o
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import log, sqrt
 
 Z99 = 2.5758293035489004  # two-sided 99 %
@@ -48,7 +49,8 @@ def bernoulli(
     if n <= 0:
         return before
     k = min(max(k, 0), n)  # the app at the other end counts, and it is sick
-    nats = before.nats + k * log(p1 / p0) + (n - k) * log((1 - p1) / (1 - p0))
+    bad, well = _weights(p0, p1)
+    nats = before.nats + k * bad + (n - k) * well
     if nats <= 0:
         return NONE
     return Evidence(
@@ -59,6 +61,12 @@ def bernoulli(
         seen_ms=before.seen_ms + span_ms,
         limit_ns=limit_ns,
     )
+
+
+@lru_cache(maxsize=1024)
+def _weights(p0: float, p1: float) -> tuple[float, float]:
+    """Return what one bad request speaks for, and one that is not."""
+    return log(p1 / p0), log((1 - p1) / (1 - p0))
 
 
 def poisson_drop(

@@ -7,8 +7,9 @@
 * A drop of traffic needs time that was watched: a gap in our own watch is no silence of the service.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from detectors import burn, clock, evidence
@@ -16,7 +17,6 @@ from detectors.baseline import added
 from detectors.evidence import Evidence
 from detectors.policy import Policy, Row
 from detectors.state import (
-    MINUTE_MS,
     RECENT_MS,
     SAMPLE_MS,
     STILL,
@@ -56,7 +56,8 @@ def fold(state: ServiceState, seen: Tick | Missed, policy: Policy) -> ServiceSta
     at_ms = max(state.at_ms, seen.at_ms)
     if isinstance(seen, Missed):
         return _missed(state, seen, at_ms)
-    counts = _counts(state, seen, policy)
+    busy = busiest(seen.routes)
+    counts = _counts(state, seen, busy, policy)
     return replace(
         state,
         at_ms=at_ms,
@@ -68,8 +69,7 @@ def fold(state: ServiceState, seen: Tick | Missed, policy: Policy) -> ServiceSta
         why="",
         tests=_tested(state, seen, counts, policy),
         held=_held(state, seen, policy),
-        recent=_remembered(state.recent, seen, at_ms, counts),
-        minute=_minute(state, at_ms, seen.hist),
+        recent=_remembered(state.recent, seen, at_ms, busy, counts),
         gauges=seen.gauges,
         workers=seen.workers,
         workers_stale=seen.workers_stale,
@@ -85,7 +85,6 @@ def _missed(state: ServiceState, seen: Missed, at_ms: int) -> ServiceState:
         missed_since_ms=state.missed_since_ms or seen.at_ms,
         why=seen.why[:80],
         held={name: since_ms for name, since_ms in state.held.items() if name != STILL},
-        minute=_minute(state, at_ms, {}),
     )
 
 
@@ -119,8 +118,8 @@ def _limit_ns(state: ServiceState, name: str, usual_ns: int) -> int:
     return began_ns if began_ns and TENTH * abs(usual_ns - began_ns) <= usual_ns else usual_ns
 
 
-def _counts(state: ServiceState, tick: Tick, policy: Policy) -> dict[str, Count]:
-    """Return what each test counts in *tick*: one a row, and those of the routes that are asked."""
+def _counts(state: ServiceState, tick: Tick, busy: Sequence[Part], policy: Policy) -> dict[str, Count]:
+    """Return what each test counts in *tick*: one a row, and those of its *busy* routes that are asked."""
     limits = {
         row.rule: _limit_ns(state, row.rule, state.baseline.limit_ns(row.slow))
         for row in policy.rows
@@ -134,26 +133,31 @@ def _counts(state: ServiceState, tick: Tick, policy: Policy) -> dict[str, Count]
         k = histogram.above(high, limit_ns) if row.slow else tick.errors
         found[row.rule] = Count(row, k, tick.n, limit_ns)
     if any("\t" in name for name in state.tests) or any(found[row.rule].k for row in policy.by_route):
-        found.update(_of_routes(state, tick, found, policy))
+        found.update(_of_routes(state, busy, found, policy))
     return found
 
 
 def _of_routes(
-    state: ServiceState, tick: Tick, whole: Mapping[str, Count], policy: Policy
+    state: ServiceState, busy: Sequence[Part], whole: Mapping[str, Count], policy: Policy
 ) -> Iterator[tuple[str, Count]]:
     """Yield the tests of each route that has something bad, or had: a small route drowns in the sum."""
-    for part in busiest(tick.routes):
-        route = one_line(part.name)
-        for row in policy.by_route:
-            name = f"{row.rule}\t{route}"
-            if name in state.tests or (whole[row.rule].k and (row.slow or part.errors)):
-                yield name, _of_route(state, part, row, name)
+    for row in policy.by_route:
+        usual_ns, any_bad = state.baseline.limit_ns(row.slow) if row.slow else 0, whole[row.rule].k
+        for part in busy:
+            name = _name(row.rule, part.name)
+            if name in state.tests or (any_bad and (row.slow or part.errors)):
+                yield name, _of_route(state, part, row, name, usual_ns)
 
 
-def _of_route(state: ServiceState, part: Part, row: Row, name: str) -> Count:
+@lru_cache(maxsize=16_384)
+def _name(rule: str, route: str) -> str:
+    return f"{rule}\t{one_line(route)}"
+
+
+def _of_route(state: ServiceState, part: Part, row: Row, name: str, usual_ns: int) -> Count:
     if row.slow is None:
         return Count(row, part.errors, part.n)
-    limit_ns = _limit_ns(state, name, state.baseline.limit_ns(row.slow))
+    limit_ns = _limit_ns(state, name, usual_ns)
     return Count(row, histogram.above(part.hist, limit_ns), part.n, limit_ns)
 
 
@@ -231,7 +235,11 @@ def _dropped(state: ServiceState, tick: Tick, policy: Policy) -> Evidence:
 
 
 def _remembered(
-    recent: tuple[Sample, ...], tick: Tick, at_ms: int, counts: Mapping[str, Count]
+    recent: tuple[Sample, ...],
+    tick: Tick,
+    at_ms: int,
+    busy: Sequence[Part],
+    counts: Mapping[str, Count],
 ) -> tuple[Sample, ...]:
     """Return the samples with *tick* among them: two minutes, and always the last two that had requests.
 
@@ -247,13 +255,13 @@ def _remembered(
         tick.hist,
         tick.inflight,
         tick.oldest_ms,
-        readings(tick),
+        readings(tick, busy),
         counts={name: (count.k, count.n) for name, count in counts.items()},
     )
     if recent and recent[-1].span_ms + sample.span_ms <= SAMPLE_MS:
         sample, recent = _joined(recent[-1], sample), recent[:-1]
-    busy = [one.at_ms for one in recent if one.n][-2:]
-    return (*[one for one in recent if one.at_ms > at_ms - RECENT_MS or one.at_ms in busy], sample)
+    kept = [one.at_ms for one in recent if one.n][-2:]
+    return (*[one for one in recent if one.at_ms > at_ms - RECENT_MS or one.at_ms in kept], sample)
 
 
 def _joined(one: Sample, two: Sample) -> Sample:
@@ -274,25 +282,3 @@ def _joined(one: Sample, two: Sample) -> Sample:
         summed,
         counts=added(one.counts, two.counts),
     )
-
-
-def _minute(state: ServiceState, at_ms: int, came: Mapping[int, int]) -> dict[int, int]:
-    """Return the histogram of the last minute: what came is added, and what left is taken away."""
-    if state.minute is None or at_ms - state.at_ms > MINUTE_MS // 2:
-        return histogram.merge(*(one.hist for one in state.since(at_ms - MINUTE_MS)), came)
-    found = histogram.merge(state.minute, came)
-    for one in _left(state, at_ms):
-        for i, c in one.hist.items():
-            if found.get(i, 0) > c:
-                found[i] -= c
-            else:
-                found.pop(i, None)
-    return found
-
-
-def _left(state: ServiceState, at_ms: int) -> Iterator[Sample]:
-    for one in state.recent:
-        if one.at_ms > at_ms - MINUTE_MS:
-            return
-        if one.at_ms > state.at_ms - MINUTE_MS:
-            yield one

@@ -64,7 +64,6 @@ class ServiceState:
     tests: Mapping[str, Evidence] = field(default_factory=dict)
     held: Mapping[str, int] = field(default_factory=dict)  # a condition -> since when it holds
     recent: tuple[Sample, ...] = ()
-    minute: Mapping[int, int] | None = None  # the histogram of the last minute; None: to be added up
     good: tuple[Sample, ...] = ()  # the last good window before the alarm that is on
     gauges: tuple[Gauge, ...] = ()
     workers: int = 1
@@ -118,7 +117,6 @@ class ServiceState:
             tests=clock.moved_runs(self.tests, by_ms),
             held=clock.moved(self.held, by_ms),
             recent=tuple(replace(one, at_ms=one.at_ms + by_ms) for one in self.recent),
-            minute=None,
             good=tuple(replace(one, at_ms=one.at_ms + by_ms) for one in self.good),
             baseline=replace(baseline, frozen_since_ms=frozen + by_ms) if frozen else baseline,
             sick_ms=self.sick_ms + by_ms,

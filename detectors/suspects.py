@@ -70,17 +70,20 @@ class Suspect:
     score_c: int
 
 
-def readings(tick: Tick) -> dict[str, tuple[int, int]]:
-    """Return what *tick* says about each gauge, and about the busiest or sickest routes and dependencies."""
+def readings(tick: Tick, busy: Sequence[Part] | None = None) -> dict[str, tuple[int, int]]:
+    """Return what *tick* says about each gauge, and about the busiest or sickest routes and dependencies.
+
+    *busy* are the `busiest` of its routes, where they are known.
+    """
     read = {_key("gauge", gauge.name): (gauge.used, gauge.limit) for gauge in tick.gauges if gauge.limit > 0}
-    for part in _foremost(tick.routes):
+    for part in _foremost(tick.routes, busiest(tick.routes) if busy is None else busy):
         _read_part(read, "route", part)
         if part.exceptions:
             read |= {
                 _key("exception", kind, part.name): (count, part.n)
                 for kind, count in sorted(part.exceptions.items(), key=lambda item: -item[1])[:EXCEPTIONS]
             }
-    for part in _foremost(tick.dependencies):
+    for part in _foremost(tick.dependencies, busiest(tick.dependencies)):
         _read_part(read, "dependency", part)
     return read
 
@@ -119,13 +122,14 @@ def busiest(parts: Sequence[Part]) -> Sequence[Part]:
     return sure + equal[: ROUTES - len(sure)]
 
 
-def _foremost(parts: Sequence[Part]) -> Sequence[Part]:
-    """Return the busiest parts, or in their place those of which something failed."""
+def _foremost(parts: Sequence[Part], busy: Sequence[Part]) -> Sequence[Part]:
+    """Return *busy*, the busiest parts, or in their place those of which something failed."""
     if len(parts) <= ROUTES:
         return parts
-    failed = sorted(
-        [part for part in parts if part.errors], key=lambda part: (-part.errors, -part.n, part.name)
-    )
+    failed = [part for part in parts if part.errors]
+    if not failed:
+        return busy
+    failed.sort(key=lambda part: (-part.errors, -part.n, part.name))
     others = busiest([part for part in parts if not part.errors])
     return [*failed, *others][:ROUTES]
 

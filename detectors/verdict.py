@@ -10,6 +10,7 @@ severity only rises.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal
 
 from detectors import baseline
@@ -17,12 +18,12 @@ from detectors.alarm import Alarm
 from detectors.alarms import heard, is_sick
 from detectors.fold import dated, fold, tails
 from detectors.kinds import kinds
+from detectors.measured import Measured, Numbers
 from detectors.policy import Policy, Severity, Signal
 from detectors.score import components
 from detectors.state import RECENT_MS, Sample, ServiceState, caveats, new_normal, settled
 from detectors.suspects import Candidate, Suspect, ms, rank
 from detectors.window import Missed, Tick
-from sdk import histogram
 
 __all__ = [
     "Alarm",
@@ -45,22 +46,7 @@ Trend = Literal["falling", "steady", "rising"]
 NUMBERS_MS = 60_000
 LATELY_MS = 15_000
 GOOD_SAMPLES = 12
-TREND_POINTS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """What was measured since the worst alarm began, or since it became quiet, in the last minute at most."""
-
-    n: int
-    failed: int
-    window_ms: int
-    p50_ms: int
-    p95_ms: int
-    rps_milli: int
-    error_permille: int
-    inflight: int
-    oldest_ms: int
+TREND_POINTS, TREND_SAMPLES = 5, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +58,16 @@ class Verdict:
     quiet_ms: int
     score: int
     trend: Trend
-    numbers: Numbers
+    measured: Measured
     shadowed: tuple[Alarm, ...] = ()
     """What rules in shadow would have said."""
     caveats: tuple[str, ...] = ()
     """What makes the figures less sure than they look, a sentence each."""
+
+    @property
+    def numbers(self) -> Numbers:
+        """What was measured; added up whenever it is asked for."""
+        return self.measured.numbers()
 
     @property
     def severity(self) -> Severity | None:
@@ -114,7 +105,7 @@ def judge(
         quiet_ms=after.quiet_ms,
         score=points,
         trend=_trend(state.recent, folded.at_ms, points),
-        numbers=_numbers(after, found),
+        measured=_measured(after, found),
         shadowed=shadowed,
         caveats=caveats(after),
     )
@@ -181,7 +172,7 @@ def _by_score(state: ServiceState, parts: Mapping[Signal, int], policy: Policy) 
 
 
 def _scored(recent: tuple[Sample, ...], points: int, seen: Tick | Missed) -> tuple[Sample, ...]:
-    if isinstance(seen, Missed) or not recent:
+    if isinstance(seen, Missed) or not recent or recent[-1].score == points:
         return recent
     return (*recent[:-1], replace(recent[-1], score=points))
 
@@ -226,31 +217,13 @@ def _learned(usual: baseline.Baseline, seen: Tick, folded: ServiceState, policy:
 
 
 def _trend(before: tuple[Sample, ...], at_ms: int, points: int) -> Trend:
-    past = [sample.score for sample in before if at_ms - RECENT_MS < sample.at_ms < at_ms]
-    was = past[-6:][0] if past else points
+    past = (sample.score for sample in reversed(before) if at_ms - RECENT_MS < sample.at_ms < at_ms)
+    *_, was = (points, *islice(past, TREND_SAMPLES))
     if points <= was - TREND_POINTS:
         return "falling"
     return "rising" if points >= was + TREND_POINTS else "steady"
 
 
-def _numbers(state: ServiceState, found: tuple[Alarm, ...]) -> Numbers:
+def _measured(state: ServiceState, found: tuple[Alarm, ...]) -> Measured:
     span_ms = state.at_ms - found[0].since_ms if found else state.quiet_ms or NUMBERS_MS
-    began_ms = state.at_ms - min(NUMBERS_MS, span_ms)
-    window = state.since(began_ms)
-    span_ms = sum([sample.span_ms for sample in window])
-    n, failed = sum([sample.n for sample in window]), sum([sample.errors for sample in window])
-    whole = state.minute if began_ms == state.at_ms - NUMBERS_MS else None
-    hist = histogram.merge(*(sample.hist for sample in window)) if whole is None else whole
-    p95_ns, p50_ns = histogram.quantiles(hist, 0.95, 0.5)
-    last = state.recent[-1] if state.recent else None
-    return Numbers(
-        n=n,
-        failed=failed,
-        window_ms=span_ms,
-        p50_ms=p50_ns // 1_000_000,
-        p95_ms=p95_ns // 1_000_000,
-        rps_milli=n * 1_000_000 // span_ms if span_ms else 0,
-        error_permille=failed * 1000 // n if n else 0,
-        inflight=last.inflight if last else 0,
-        oldest_ms=last.oldest_ms if last else 0,
-    )
+    return Measured(state.recent, state.at_ms - min(NUMBERS_MS, span_ms))

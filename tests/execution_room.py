@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from detectors.measured import Measured
 from detectors.policy import Policy
-from detectors.verdict import Alarm, Numbers, Verdict
+from detectors.state import Sample
+from detectors.verdict import Alarm, Verdict
 from handlers.charter import Charter, parse
 from handlers.execute import Executor
 from handlers.ports import Call, PortError, Reply, Rulebook
@@ -19,6 +21,7 @@ from ledger.ledger import Ledger
 from ledger.machine import OUTCOMES, Incident
 from ledger.store import Conflict, MemoryStore, StoreDown
 from ledger.view import epoch_ms, event_of
+from sdk import histogram
 
 START = datetime(2026, 6, 3, 1, 11, 52, tzinfo=UTC)
 POLICY = Actor.policy()
@@ -62,16 +65,16 @@ idempotent = true
 cooldown = "0s"
 """
 
-NUMBERS = Numbers(
-    n=187, failed=36, window_ms=10_000, p50_ms=40, p95_ms=2_800, rps_milli=18_700, error_permille=193,
-    inflight=4, oldest_ms=900,
-)  # fmt: skip
+MS = 1_000_000
+SLOW = histogram.of([40 * MS] * 170 + [2_800 * MS] * 17)
+SEEN = Measured((Sample(10_000, 10_000, 187, 36, SLOW, 4, 900, readings={}),), 0)
+NOTHING = Measured((), 0)
 ALARM = Alarm(
     rule="err_crit", signal="errors", severity="critical", headline="19 % of requests fail",
     explanation="36 of 187 requests failed in 10 s.", since_ms=0, k=36, n=187, window_ms=10_000,
     evidence_cn=2200, threshold_cn=1600,
 )  # fmt: skip
-SICK = Verdict(healthy=False, alarms=(ALARM,), quiet_ms=0, score=23, trend="falling", numbers=NUMBERS)
+SICK = Verdict(healthy=False, alarms=(ALARM,), quiet_ms=0, score=23, trend="falling", measured=SEEN)
 READING = Reading(
     service="checkout", rule="err_crit", signal="errors", severity="critical", headline="19 % fail",
     explanation="36 of 187 requests failed in 10 s.", deploy="a1b2c3d",
@@ -79,8 +82,9 @@ READING = Reading(
 
 
 def well(quiet_ms: int, n: int = 1204) -> Verdict:
-    numbers = Numbers(n, 0, 60_000, 30, 190, n * 1000 // 60, 0, 1, 20)
-    return Verdict(True, (), quiet_ms, 97, "rising", numbers)
+    quick = histogram.of([30 * MS] * (n - n // 19) + [190 * MS] * (n // 19))
+    seen = Measured((Sample(60_000, 60_000, n, 0, quick, 1, 20, readings={}),), 0)
+    return Verdict(True, (), quiet_ms, 97, "rising", seen)
 
 
 class Eyes:

@@ -129,7 +129,7 @@ def test_a_state_of_the_version_before_is_taken_up():
     old = json.loads((Path(__file__).parent / "state_2026_1.json").read_text())
     state = ServiceState.load(old)
     assert state.tests["err_crit"].k == old["tests"]["err_crit"]["k"] > 0
-    assert (state.burn.minutes, state.step, state.minute) == ((), None, None)
+    assert (state.burn.minutes, state.step) == ((), None)
     at_ms = state.at_ms
     opened = True
     for tick in range(1, 40):
