@@ -24,6 +24,7 @@ MEANS: Mapping[str, str] = {
     "unreachable": "the health check does not answer",
     "stale": "the health check answers and tells nothing new",
     "saturation": "a gauge with a limit is full",
+    "series": "a gauge is unlike its past; it warns, and wakes nobody",
     "p95_limit": "p95 is above a limit of your own; off unless you set it",
     "score": "the health score is low, a rule of fastapi-alertengine; off unless you set it",
 }

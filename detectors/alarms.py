@@ -75,6 +75,7 @@ def _all(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
     yield from budget.burning(state, policy)
     yield from _drop(state, policy)
     yield from present.full(state, policy)
+    yield from present.unlike(state, policy)
     yield from _p95_limit(state, policy)
 
 

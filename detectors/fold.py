@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from detectors import burn, clock, evidence
+from detectors import burn, clock, evidence, lines
 from detectors.baseline import added
 from detectors.evidence import Evidence
 from detectors.policy import Policy, Row
@@ -71,6 +71,7 @@ def fold(state: ServiceState, seen: Tick | Missed, policy: Policy) -> ServiceSta
         held=_held(state, seen, policy),
         recent=_remembered(state.recent, seen, at_ms, busy, counts),
         gauges=seen.gauges,
+        lines=lines.fold(state.lines, seen, at_ms, policy, calm=state.quiet_ms >= policy.close_ms),
         workers=seen.workers,
         workers_stale=seen.workers_stale,
         burn=burn.count(state.burn, seen.span_ms, seen.n, seen.errors) if seen.span_ms > 0 else state.burn,

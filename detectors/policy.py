@@ -35,7 +35,7 @@ EVERY = "*"
 """In `shadow`: all rules."""
 RULES = (
     "err_crit", "err_warn", "burn", "lat_crit", "lat_body", "lat_warn", "tail", "hangs", "drop",
-    "unreachable", "stale", "saturation", "p95_limit", "score",
+    "unreachable", "stale", "saturation", "series", "p95_limit", "score",
 )  # fmt: skip
 """The rules of detectors/alarms.py and detectors/verdict.py, by the names under which they alarm."""
 
@@ -92,7 +92,8 @@ class Policy(BaseModel):
             "shadow", "services", "stale_ms", "burn_fast_times_milli", "burn_slow_times_milli",
             "burn_alone_ms", "flap_reopens", "flap_close_ms", "kind_permille", "drop_sigmas_milli",
             "drop_mild_sustain_ms", "lat_body_times_milli", "lat_body_floor_ms", "lat_body_p0_permille",
-            "lat_body_p1_permille", "lat_body_sustain_ms",
+            "lat_body_p1_permille", "lat_body_sustain_ms", "series_on", "series_learning_minutes",
+            "series_hold_ms", "series_margin_permille", "series_shift_times_milli", "series_least_permille",
         }
     )  # fmt: skip
     """Fields that came later: an old policy keeps its digest, since they stand in the text only where they
@@ -167,6 +168,14 @@ class Policy(BaseModel):
 
     saturation_permille: Annotated[int, Field(ge=1, le=1_000)] = 950
     saturation_sustain_ms: Ms = 28_000
+
+    # A gauge unlike its past. A day of minutes teaches first: after less, each morning is a record.
+    series_on: bool = True
+    series_learning_minutes: Count = 1_440
+    series_hold_ms: Ms = 300_000  # an oddity is one event, and so long an alarm
+    series_margin_permille: Permille = 30  # of the range so far, beyond its end
+    series_shift_times_milli: Millifold = 2_250  # the usual distance of the last 24 minutes from the median
+    series_least_permille: Permille = 50  # of the limit: a smaller change is none
 
     baseline_min_n: Count = 500
     baseline_warmup_ms: Ms = 1_800_000

@@ -1,11 +1,13 @@
-"""Alarms on what is, not on counts: no answer, an old answer, requests that hang, gauges that are full.
+"""Alarms on what is, not on counts: no answer, an old one, requests that hang, gauges that are full or odd.
 
-Each must hold for as long as policy says; its window is how long it has.
+Each must hold for as long as policy says; its window is how long it has. A gauge that is unlike its past is
+an event: it alarms for as long as policy says after the minute in which it was.
 """
 
 from collections.abc import Iterator
 
 from detectors.alarm import Alarm
+from detectors.lines import MINUTE_MS, Odd
 from detectors.policy import Policy
 from detectors.state import STILL, ServiceState, hang_limit_ms
 from detectors.suspects import ms, one_line
@@ -100,3 +102,28 @@ def full(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
             0,
             name,
         )
+
+
+def unlike(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
+    """Yield the alarm of each gauge whose newest minutes were unlike its past, by name."""
+    for name, line in sorted(state.lines.past.items()):
+        since_ms = state.at_ms - line.odd.began_ms - MINUTE_MS if line.odd else -1
+        if line.odd and 0 <= since_ms < policy.series_hold_ms:
+            yield _unlike(one_line(name), line.odd, state.at_ms)
+
+
+def _unlike(name: str, odd: Odd, at_ms: int) -> Alarm:
+    return Alarm(
+        "series",
+        "saturation",
+        "warning",
+        f"{name} at {odd.value:.4g} is unlike its past",
+        f"{name}, a mean a minute, the newest compared with {odd.of} before: {odd.sentence}",
+        odd.began_ms,
+        1,
+        odd.of,
+        at_ms - odd.began_ms,
+        0,
+        0,
+        name,
+    )

@@ -1,5 +1,5 @@
-"""Whether a gauge that people send in looks unlike its past. It warns, and never opens an incident: those
-come from counts of requests.
+"""Whether a gauge that people send in looks unlike its past. It warns, and wakes nobody: what is critical
+comes from counts of requests.
 
 Three rules, each against the newest HISTORY points:
 
@@ -8,12 +8,14 @@ Three rules, each against the newest HISTORY points:
 * shape: the newest stretch looks less like any before it than any has (Yeh et al., "Matrix Profile I", 2016).
 
 After a warning a series rests for a thirtieth of its life: one event is one warning. Nothing looks ahead, and
-the first points only teach. bench/nab.py measures the defaults on the Numenta Anomaly Benchmark.
+the first points only teach. `Series` remembers for all three. `compare` needs nothing but the points, so that
+a state of a service can hold them packed (detectors/lines.py); it has no shapes, and takes the usual distance
+from every sixth of the means. bench/nab.py measures both on the Numenta Anomaly Benchmark.
 """
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, sqrt
 from typing import Literal
@@ -21,6 +23,7 @@ from typing import Literal
 HISTORY = 3_000  # points that are remembered
 LEARNING = 150  # points before the first warning
 USUAL = 0.95  # the quantile of past distances that counts as usual
+STRIDE = 6  # `compare` takes one mean in so many
 SECTIONS = 12  # a stretch is compared as so many means
 
 Rule = Literal["record", "shift", "shape"]
@@ -34,6 +37,19 @@ class SeriesPolicy:
     shift_times_milli: int = 2_250  # the usual distance of the mean from the median
     shape_points: int = 120  # a stretch: a multiple of 5 * SECTIONS
     rest_share: int = 30  # after a warning: this part of all points so far, one in so many
+
+    @property
+    def late_points(self) -> int:
+        """How many points the mean of late is of: the newest fifth of a stretch."""
+        return self.shape_points // 5
+
+    def speaks(self, seen: int, learning: int, until: int) -> bool:
+        """Return whether a series of *seen* points may speak, which was told to rest *until* so many."""
+        return seen > max(learning, until)
+
+    def rests_until(self, seen: int) -> int:
+        """Return how many points a series that spoke at its *seen*th has when its rest ends."""
+        return seen + seen // self.rest_share
 
 
 DEFAULTS = SeriesPolicy()
@@ -59,24 +75,36 @@ class Look:
     usual: float  # how far that mean is from the median, USUAL of the time
     strange: bool  # the newest stretch is the strangest so far
 
-    def odd(self, policy: SeriesPolicy) -> Oddity | None:
-        """Return what the rules say, the plainest first."""
-        margin = (self.high - self.low) * policy.margin_permille / 1000
+    def odd(self, policy: SeriesPolicy, least: float = 0.0) -> Oddity | None:
+        """Return what the rules say, the plainest first. A change of *least* or less is none."""
+        margin = max(least, (self.high - self.low) * policy.margin_permille / 1000)
         distance = abs(self.mean - self.median)
         if not self.low - margin <= self.value <= self.high + margin:
             return Oddity(
                 "record", f"{self.value:.4g} is outside the {self.low:.4g} to {self.high:.4g} so far."
             )
-        if distance > self.usual * policy.shift_times_milli / 1000:
+        if distance > max(least, self.usual * policy.shift_times_milli / 1000):
             away = f"{distance:.3g} from the median of {self.median:.4g}"
             often = f"{USUAL:.0%} of the time it is within {self.usual:.3g}"
-            return Oddity("shift", f"The mean of late is {self.mean:.4g}, {away}; {often}.")
+            late = f"The mean of the newest {policy.late_points} is {self.mean:.4g}"
+            return Oddity("shift", f"{late}, {away}; {often}.")
         if self.strange:
             said = (
                 f"The last {policy.shape_points} points are less like any stretch before than any has been."
             )
             return Oddity("shape", said)
         return None
+
+
+def compare(past: Sequence[float], value: float, policy: SeriesPolicy = DEFAULTS) -> Look:
+    """Compare *value* with its *past*, oldest first, by these points alone. No stretch is strange to it."""
+    width, ordered = policy.late_points, sorted(past) or [value]
+    late = [*past[-width + 1 :], value]
+    mean, median = sum(late) / len(late), ordered[len(ordered) // 2]
+    ends = range(len(past), width - 1, -STRIDE)
+    distances = sorted([abs(sum(past[end - width : end]) / width - median) for end in ends])
+    usual = distances[int(USUAL * len(distances))] if distances else abs(mean - median)
+    return Look(value, ordered[0], ordered[-1], median, mean, usual, strange=False)
 
 
 class Series:
@@ -104,7 +132,7 @@ class Series:
     def look(self, value: float) -> Look:
         """Compare *value*, a finite number, with what came before, and learn it."""
         self._newest.extend([value] * (1 if self._newest else self._policy.shape_points))
-        late = list(self._newest)[-self._policy.shape_points // 5 :]
+        late = list(self._newest)[-self._policy.late_points :]
         mean, median = sum(late) / len(late), self._points.quantile(0.5, value)
         distance = abs(mean - median)
         usual = self._distances.quantile(USUAL, distance)
@@ -118,16 +146,16 @@ class Rest:
     """One event is one warning: after it, silence for a share of all points so far."""
 
     def __init__(self, policy: SeriesPolicy = DEFAULTS) -> None:
-        self._share = policy.rest_share
+        self._policy = policy
         self._seen = 0
         self._until = 0
 
     def told(self, odd: Oddity | None, learning: int) -> Oddity | None:
         """Return *odd*, about the next point, if it is to be told."""
         self._seen += 1
-        if odd is None or self._seen <= max(learning, self._until):
+        if odd is None or not self._policy.speaks(self._seen, learning, self._until):
             return None
-        self._until = self._seen + self._seen // self._share
+        self._until = self._policy.rests_until(self._seen)
         return odd
 
 

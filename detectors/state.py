@@ -11,10 +11,11 @@ from typing import Self
 
 from pydantic import TypeAdapter
 
-from detectors import clock, evidence
+from detectors import clock, evidence, lines
 from detectors.baseline import Baseline, adopt
 from detectors.burn import Burn
 from detectors.evidence import Evidence
+from detectors.lines import Lines
 from detectors.policy import Policy, Row
 from detectors.suspects import Readings
 from detectors.window import Gauge, Tick
@@ -72,6 +73,7 @@ class ServiceState:
     burn: Burn = field(default_factory=Burn)
     sick_ms: int = 0  # when any rule but the budget's last saw something
     step: clock.Step | None = None  # the last clock that was set
+    lines: Lines = lines.NONE  # the gauges minute by minute
 
     @classmethod
     def fresh(cls, policy: Policy) -> Self:
@@ -120,6 +122,7 @@ class ServiceState:
             good=tuple(replace(one, at_ms=one.at_ms + by_ms) for one in self.good),
             baseline=replace(baseline, frozen_since_ms=frozen + by_ms) if frozen else baseline,
             sick_ms=self.sick_ms + by_ms,
+            lines=lines.moved(self.lines, by_ms),
         )
 
     def newest(self, span_ms: int) -> Iterator[Sample]:
@@ -150,12 +153,12 @@ def new_normal(state: ServiceState, policy: Policy, number: int = 0) -> ServiceS
     seen = histogram.merge(*(sample.hist for sample in state.newest(policy.close_ms)))
     recent = tuple(replace(sample, counts={}) for sample in state.recent)
     usual = adopt(seen, policy)
-    return replace(state, baseline=usual, tests={}, held={}, good=(), recent=recent, normal=number)
+    return replace(settled(state), baseline=usual, recent=recent, normal=number)
 
 
 def settled(state: ServiceState) -> ServiceState:
     """Return the state after an incident closed in quiet: what spoke for it says nothing of the next."""
-    return replace(state, tests={}, held={}, good=())
+    return replace(state, tests={}, held={}, good=(), lines=lines.settled(state.lines))
 
 
 def caveats(state: ServiceState) -> tuple[str, ...]:

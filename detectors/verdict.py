@@ -185,8 +185,8 @@ def _quiet(folded: ServiceState, seen: Tick | Missed, *, sick: bool) -> int:
 
 
 def _sick(folded: ServiceState, found: tuple[Alarm, ...], *, sick: bool) -> int:
-    """Return when any rule but the budget's last saw something."""
-    alone = bool(found) and all(alarm.rule == "burn" for alarm in found)
+    """Return when any rule but the budget's last saw something. An odd gauge says nothing of errors."""
+    alone = bool(found) and all(alarm.rule in {"burn", "series"} for alarm in found)
     return folded.at_ms if sick and not alone else folded.sick_ms
 
 

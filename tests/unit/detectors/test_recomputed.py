@@ -198,6 +198,34 @@ def full(service: Recorded, alarm):
     assert said[4] == ms(service.at_ms - began)
 
 
+def unlike(service: Recorded, alarm):
+    said = re.fullmatch(
+        r"(\S+), a mean a minute, the newest compared with (\d+) before: "
+        r"(?:(?P<value>\S+) is outside the (?P<low>\S+) to (?P<high>\S+) so far|"
+        r"The mean of the newest 24 is (?P<mean>\S+), (?P<away>\S+) from the median of (?P<median>\S+); "
+        r"95% of the time it is within (?P<usual>\S+))\.",
+        alarm.explanation,
+    )
+    assert said, alarm.explanation
+    reads = {}
+    for tick in (one for one in service.raw if isinstance(one, Tick)):
+        for gauge in (one for one in tick.gauges if one.name == said[1]):
+            reads.setdefault(tick.at_ms // 60_000, []).append(gauge.used)
+    means = [sum(read) / len(read) for minute, read in reads.items() if minute <= alarm.since_ms // 60_000]
+    before, value = means[:-1][-1_500:], means[-1]
+    assert (int(said[2]), alarm.headline.split()[2]) == (len(before), f"{value:.4g}")
+    if said["value"]:
+        shown = [f"{one:.4g}" for one in (value, min(before), max(before))]
+        assert [said["value"], said["low"], said["high"]] == shown
+        return
+    mean, median = math.fsum(means[-24:]) / 24, sorted(before)[len(before) // 2]
+    past = sorted(abs(math.fsum(before[end - 24 : end]) / 24 - median) for end in range(len(before), 23, -6))
+    assert float(said["mean"]) == pytest.approx(mean, rel=1e-3)
+    assert float(said["median"]) == pytest.approx(median, rel=1e-3)
+    assert float(said["away"]) == pytest.approx(abs(mean - median), rel=1e-2)
+    assert float(said["usual"]) == pytest.approx(past[int(0.95 * len(past))], rel=1e-2)
+
+
 def burnt(service: Recorded, alarm):
     counts = r"(\d+) of (\d+) requests failed in ([\d. a-z]+) \(([\d.]+) %\)"
     said = re.fullmatch(
@@ -242,7 +270,7 @@ def scored(service: Recorded, alarm):
 CHECKS: dict[str, Callable[[Recorded, object], None]] = {
     **dict.fromkeys(("err_crit", "err_warn", "lat_crit", "lat_body", "lat_warn", "tail"), counted),
     "burn": burnt, "hangs": hung, "drop": dropped, "unreachable": silent, "stale": old, "saturation": full,
-    "p95_limit": limited, "score": scored,
+    "series": unlike, "p95_limit": limited, "score": scored,
 }  # fmt: skip
 
 
@@ -353,6 +381,18 @@ def test_the_sentence_of_each_rule_is_true(rule, traffic, overrides):
             CHECKS[alarm.rule](service, alarm)
             said.add(alarm.rule)
     assert rule in said
+
+
+@pytest.mark.parametrize(("level", "says"), [(8_000, "outside"), (5_650, "The mean of the newest 24")])
+def test_the_sentence_of_a_gauge_is_true(level, says):
+    service, found = warm({"series_learning_minutes": 150}), set()
+    for look in range(1_200):
+        used = level if look > 900 else round(5_000 + 700 * math.sin(look * 2.4))
+        service.see(n=600, hist={FAST: 600}, span_s=30, gauges=(Gauge("db_pool", used, 10_000),))
+        for alarm in service.verdict.alarms:
+            CHECKS[alarm.rule](service, alarm)
+            found.add((alarm.rule, says in alarm.explanation))
+    assert found == {("series", True)}
 
 
 def test_the_sentence_of_the_budget_is_true():

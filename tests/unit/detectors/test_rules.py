@@ -72,6 +72,16 @@ def route(slow: int) -> Scenario:
     return play
 
 
+def minutes(*values: int) -> Scenario:
+    """150 minutes of a gauge between 4000 and 6000, then *values*; a minute more, since it is told then."""
+
+    def play(service: Watched) -> None:
+        for value in (*(4_000, 6_000) * 75, *values, 5_000):
+            service.see(n=1_200, span_s=60.0, gauges=(Gauge("db_pool", value, 10_000),))
+
+    return play
+
+
 @dataclass(frozen=True)
 class Case:
     """Four scenarios on the warm service: the rule speaks, does not, barely does, and barely does not."""
@@ -136,6 +146,13 @@ CASES: dict[str, Case] = {
         looks(120, gauges=(Gauge("db_pool", 10, 20),)),
         looks(7, gauges=(Gauge("db_pool", 19, 20),)),  # 95 % since half a minute
         looks(7, gauges=(Gauge("db_pool", 949, 1_000),)),
+    ),
+    "series": Case(
+        minutes(*[4_000, 6_000] * 10, 7_500),
+        minutes(*[4_000, 6_000] * 60, 6_400),
+        minutes(6_501),  # beyond the range by more than a twentieth of the limit
+        minutes(6_500),
+        {"series_learning_minutes": 150},
     ),
     "p95_limit": Case(
         looks(8, median_ms=400),
