@@ -52,7 +52,7 @@ def is_sick(state: ServiceState, policy: Policy) -> bool:
 
     A rule in shadow keeps nothing open.
     """
-    hot = [row.rule for row in policy.rows if _hot(state, row, row.rule, "", policy)]
+    hot = [row.rule for row, _ in _strong(state, policy) if _hot(state, row, row.rule, "", policy)]
     return (
         any(not policy.shadows(rule) for rule in hot)
         or (_drop_is_hot(state, policy) and not policy.shadows("drop"))
@@ -68,10 +68,9 @@ def _all(state: ServiceState, policy: Policy) -> Iterator[Alarm]:
     yield from present.unreachable(state, policy)
     yield from present.stale(state, policy)
     yield from present.hangs(state, policy)
-    routes = _strong_routes(state, policy)
-    for row in policy.rows:
+    for row, names in _strong(state, policy):
         whole = [*_counted(state, row, policy)]
-        yield from whole or _worst_route(state, row, routes, policy)
+        yield from whole or _worst_route(state, row, names, policy)
     yield from budget.burning(state, policy)
     yield from _drop(state, policy)
     yield from present.full(state, policy)
@@ -92,24 +91,21 @@ def _lasts(state: ServiceState, test: Evidence, span_ms: int) -> bool:
     return test.seen_ms >= span_ms and bool(state.recent) and test.since_ms < state.recent[-1].began_ms
 
 
-def _strong_routes(state: ServiceState, policy: Policy) -> list[tuple[str, str]]:
-    """Return the rule and the route of each test of a route that has evidence enough."""
-    least = _threshold("a route", policy)
-    return [
-        (name.split("\t", 1)[0], name.split("\t", 1)[1])
-        for name, test in state.tests.items()
-        if test.nats >= least and "\t" in name
-    ]
+def _strong(state: ServiceState, policy: Policy) -> list[tuple[Row, list[str]]]:
+    """Return the rows of which some test has evidence enough for a service, and those tests."""
+    names = [name for name, test in state.tests.items() if test.nats >= policy.threshold]
+    strong: dict[str, list[str]] = {}
+    for name in names:
+        strong.setdefault(name.partition("\t")[0], []).append(name)
+    return [(row, strong[row.rule]) for row in policy.rows if row.rule in strong]
 
 
-def _worst_route(
-    state: ServiceState, row: Row, routes: Sequence[tuple[str, str]], policy: Policy
-) -> Iterator[Alarm]:
+def _worst_route(state: ServiceState, row: Row, names: Sequence[str], policy: Policy) -> Iterator[Alarm]:
     """Yield the alarm of the route with the most evidence, where its service as a whole has none."""
     hot = []
-    for route in [route for rule, route in routes if route and rule == row.rule]:
-        name = f"{row.rule}\t{route}"
-        test, share = state.test(name), _hot(state, row, name, route, policy)
+    for name in names:
+        route, test = name.partition("\t")[2], state.test(name)
+        share = _hot(state, row, name, route, policy) if route else 0.0
         if share and _lasts(state, test, row.sustain(share)):
             hot.append((test.nats, test.k, route, test))
     if hot:

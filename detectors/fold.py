@@ -131,7 +131,7 @@ def _counts(state: ServiceState, tick: Tick, busy: Sequence[Part], policy: Polic
     found = {}
     for row in policy.rows:
         limit_ns = limits.get(row.rule, 0)
-        k = histogram.above(high, limit_ns) if row.slow else tick.errors
+        k = (histogram.above(high, limit_ns) if high else 0) if row.slow else tick.errors
         found[row.rule] = Count(row, k, tick.n, limit_ns)
     if any("\t" in name for name in state.tests) or any(found[row.rule].k for row in policy.by_route):
         found.update(_of_routes(state, busy, found, policy))

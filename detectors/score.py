@@ -50,7 +50,7 @@ def _counted(state: ServiceState, policy: Policy) -> Iterator[tuple[str, int]]:
     n = sum([sample.n for sample in samples])
     for row in policy.rows:
         k = sum([state.bad(row, sample) for sample in samples])
-        yield row.rule, line(k / n if n and is_known(state, row) else 0.0, row.p0, row.p1)
+        yield row.rule, line(k / n, row.p0, row.p1) if k and n and is_known(state, row) else 100
 
 
 def _latest(state: ServiceState, policy: Policy) -> list[Sample]:
