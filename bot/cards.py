@@ -58,7 +58,7 @@ def render(
     scene = Scene(incident, charter, reader, now_ms, approval_code, notes)
     draft = MOMENTS[incident.stage](scene)
     html = fit(draft.paragraphs)
-    stands = mark(incident, reader.person)
+    stands = mark(incident, reader.person, warnings_ring=notes.warnings_ring)
     told = letter(scene, plain(html))
     return Card(
         incident=incident.id,

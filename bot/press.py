@@ -42,6 +42,7 @@ class Press:
         codes: Codes | None = None,
         *,
         reopen_ms: int = 600_000,
+        warnings_ring: bool = False,
         now: Callable[[str], Reading | None] = lambda _: None,
         warning: Callable[[], str] = lambda: "",
         models: int = 2,
@@ -49,6 +50,7 @@ class Press:
     ) -> None:
         self._codes = codes
         self._reopen_ms = reopen_ms
+        self._warnings_ring = warnings_ring
         self._now = now
         self._warning = warning
         self._models = models
@@ -76,6 +78,7 @@ class Press:
             runs=governor.ran(view, incident.service, now_ms),
             warning=self._warning(),
             reopen_ms=self._reopen_ms,
+            warnings_ring=self._warnings_ring,
             models=self._models,
         )
 

@@ -322,6 +322,7 @@ class _Program:
             Press(
                 self.codes,
                 reopen_ms=room.rulebook.policy(room.ledger.view).reopen_ms,
+                warnings_ring=room.rulebook.policy(room.ledger.view).warnings_ring,
                 now=measured,
                 warning=lambda: durability_warning(room),
                 models=2 if self.settings.council else 0,

@@ -3,6 +3,7 @@
 * A revision is a stage change, a Diagnosed, a vote or a Worsened. Nothing else edits a card.
 * RING is a new message with sound, QUIET a new one without, EDIT changes the one that is there. What needs
   no new message edits.
+* What opens as a warning is QUIET, unless policy says `warnings_ring`; it rings when it gets worse.
 * A request that somebody asked for again is a new message: its Approve must not appear under a finger that
   is still on Ask again.
 * A channel that cannot edit is told milestones alone: opened, each request, each outcome, one expiry.
@@ -88,6 +89,7 @@ class _Told:
     severity: int = 0
     acknowledged: bool = False
     asked_again: bool = False
+    warnings_ring: bool = False
 
     def hear(self, event: Event, person: str, channel: str) -> Ring:
         ring = self._ring(event, person, channel)
@@ -109,6 +111,8 @@ class _Told:
 
     def _ring(self, event: Event, person: str, channel: str) -> Ring:
         match event:
+            case ev.Detected() | ev.Reopened() if event.reading.severity == "warning":
+                return Ring.RING if self.warnings_ring else Ring.QUIET
             case ev.Worsened():
                 return Ring.RING if rank(event.reading) > self.severity else Ring.EDIT
             case ev.Escalated():
@@ -126,12 +130,12 @@ def rank(reading: ev.Reading) -> int:
     return _SEVERITY.get(reading.severity, 0)
 
 
-def mark(incident: Incident, person: str = "", channel: str = "") -> Mark:
+def mark(incident: Incident, person: str = "", channel: str = "", *, warnings_ring: bool = False) -> Mark:
     """What the card of *incident* must show, and the newest fact for which *person* gets a new message.
 
     Who is named by an Escalated is woken, on the channels that it names; a group is not.
     """
-    told, revision, sounded, how = _Told(), 0, 0, Ring.EDIT
+    told, revision, sounded, how = _Told(warnings_ring=warnings_ring), 0, 0, Ring.EDIT
     for fact in incident.facts:
         if type(fact.event) not in HEARD:
             continue

@@ -50,6 +50,7 @@ class Notes:
     next_call: tuple[str, int] | None = None
     warning: str = ""
     reopen_ms: int = 600_000
+    warnings_ring: bool = False
     models: int = 2
     said: str = ""
 
