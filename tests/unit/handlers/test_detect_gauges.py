@@ -1,4 +1,4 @@
-"""A gauge that is unlike its past: a warning in the ledger that nobody is woken for, and that ends by itself."""
+"""A gauge that is unlike its past: a warning in the ledger that wakes nobody, and is over by itself."""
 
 from dataclasses import dataclass, field
 
