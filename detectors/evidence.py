@@ -3,7 +3,7 @@
 Page's CUSUM (Biometrika 41, 1954), which asks for the fewest requests at a given rate of false alarms:
 evidence adds up while requests look sick, falls back while they look healthy, and never goes below zero.
 It is capped, so that a long incident does not take as long to forget. Low traffic needs no special case:
-evidence waits for requests, not for time. 16 nats are odds of nine million to one.
+evidence waits for requests, not for time. 12 nats are odds of 160,000 to one.
 """
 
 from dataclasses import dataclass

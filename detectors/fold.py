@@ -10,6 +10,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from math import sqrt
 from typing import NamedTuple
 
 from detectors import burn, clock, evidence, lines
@@ -106,7 +107,8 @@ def is_full(gauge: Gauge, policy: Policy) -> bool:
 def _hanging(state: ServiceState, tick: Tick, policy: Policy) -> bool:
     """Return whether more is in flight, and for longer, than is usual; not while that is unknown."""
     known = tick.n == 0 or bool(state.baseline.minutes)
-    crowd = 2 * state.baseline.usual_inflight + policy.min_events
+    usual = state.baseline.usual_inflight
+    crowd = usual + policy.hang_min + policy.hang_sigmas_milli / 1000 * sqrt(usual)
     return known and tick.inflight >= crowd and tick.oldest_ms >= hang_limit_ms(state, policy)
 
 

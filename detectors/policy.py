@@ -91,9 +91,10 @@ class Policy(BaseModel):
         {
             "shadow", "services", "stale_ms", "burn_fast_times_milli", "burn_slow_times_milli",
             "burn_alone_ms", "flap_reopens", "flap_close_ms", "kind_permille", "drop_sigmas_milli",
-            "drop_mild_sustain_ms", "lat_body_times_milli", "lat_body_floor_ms", "lat_body_p0_permille",
-            "lat_body_p1_permille", "lat_body_sustain_ms", "series_on", "series_learning_minutes",
-            "series_hold_ms", "series_margin_permille", "series_shift_times_milli", "series_least_permille",
+            "drop_mild_sustain_ms", "lat_body_times_milli", "lat_body_p0_permille",
+            "lat_body_p1_permille", "lat_body_sustain_ms", "hang_min", "hang_sigmas_milli",
+            "series_on", "series_learning_minutes", "series_hold_ms", "series_margin_permille",
+            "series_shift_times_milli", "series_least_permille",
         }
     )  # fmt: skip
     """Fields that came later: an old policy keeps its digest, since they stand in the text only where they
@@ -103,8 +104,8 @@ class Policy(BaseModel):
 
     budget_permille: Permille = 1  # failures that are allowed: 1 is an objective of 99.9 %
 
-    # How sure: 16 nats are odds of nine million to one. The cap bounds how long an incident is remembered.
-    evidence_cn: Centinats = 1_600
+    # How sure: 12 nats are odds of 160,000 to one. The cap bounds how long an incident is remembered.
+    evidence_cn: Centinats = 1_200
     evidence_over_cn: Centinats = 600
     min_events: Count = 5
     live_ms: Ms = 9_000  # an alarm needs the newest so many ms with traffic to be sick still
@@ -121,10 +122,10 @@ class Policy(BaseModel):
     lat_crit_p0_permille: Permille = 50
     lat_crit_p1_permille: Permille = 150
     lat_crit_sustain_ms: Ms = 6_000
-    lat_crit_mild_sustain_ms: Ms = 55_000
+    lat_crit_mild_sustain_ms: Ms = 28_000
     # Half of all requests may be slower than twice the usual median, but not 80 %.
     lat_body_times_milli: Millifold = 2_000
-    lat_body_floor_ms: Ms = 50
+    lat_body_floor_ms: Ms = 20
     lat_body_p0_permille: Permille = 500
     lat_body_p1_permille: Permille = 800
     lat_body_sustain_ms: Ms = 6_000
@@ -134,12 +135,12 @@ class Policy(BaseModel):
     lat_warn_p1_permille: Permille = 250
     lat_warn_sustain_ms: Ms = 28_000
     lat_warn_mild_sustain_ms: Ms = 55_000
-    tail_times_milli: Millifold = 5_000
+    tail_times_milli: Millifold = 3_000
     tail_floor_ms: Ms = 500
     tail_p0_permille: Permille = 5
     tail_p1_permille: Permille = 30
     tail_sustain_ms: Ms = 6_000
-    tail_mild_sustain_ms: Ms = 55_000
+    tail_mild_sustain_ms: Ms = 20_000
     cold_slow_ms: Ms = 500  # what is slow before the baseline is warm
     cold_tail_ms: Ms = 2_500
     p95_limit_ms: Ms | None = None  # an optional fixed limit on p95, off by default
@@ -148,6 +149,9 @@ class Policy(BaseModel):
     hang_times_milli: Millifold = 5_000
     hang_silent_ms: Ms = 4_000  # nothing ended for so long: alarm at once
     hang_sustain_ms: Ms = 4_000  # something still ends: alarm after so long
+    # In flight must be so many more than usual, and so many times its square root: chance moves it by that.
+    hang_min: Count = 3
+    hang_sigmas_milli: Annotated[int, Field(ge=0, le=10_000)] = 3_000
 
     drop_factor_permille: Permille = 400
     drop_sustain_ms: Ms = 6_000

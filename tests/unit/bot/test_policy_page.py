@@ -192,7 +192,7 @@ def test_a_threshold_is_told_as_the_charter_spells_it_and_with_what_it_means():
     assert found["err_crit_sustain_ms"].line == "err_crit_sustain_ms = 6000 (6 s), default"
     assert found["err_crit_p0_permille"].line == "err_crit_p0_permille = 20 (2 %), default"
     assert found["lat_crit_times_milli"].line == "lat_crit_times_milli = 2000 (2 times), default"
-    assert found["evidence_cn"].line == "evidence_cn = 1600 (16 nats), default"
+    assert found["evidence_cn"].line == "evidence_cn = 1200 (12 nats), default"
     assert found["p95_limit_ms"].line == "p95_limit_ms = off, default"
     assert found["warnings_ring"].line == "warnings_ring = false, default"
     assert found["unreachable_polls"].line == "unreachable_polls = 3 (3 polls), default"

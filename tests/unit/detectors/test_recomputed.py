@@ -56,7 +56,7 @@ class Recorded(Watched):
         return tick.at_ms - self.before(tick).at_ms <= 60_000
 
 
-def page(pairs, p0, p1, cap=22.0):
+def page(pairs, p0, p1, cap=18.0):
     """Page's sum over pairs k of n."""
     total = 0.0
     for k, n in pairs:
@@ -107,7 +107,7 @@ def counted(service: Recorded, alarm):
     assert abs(float(said["high"]) - 100 * high) <= 0.51 * 10**-digits
     assert float(said["p0"]) == pytest.approx(100 * row.p0)
     assert float(said["nats"]) == pytest.approx(page(pairs, row.p0, row.p1), abs=0.051)
-    assert float(said["of_nats"]) == pytest.approx(16 + (math.log(20) if route else 0), abs=0.051)
+    assert float(said["of_nats"]) == pytest.approx(12 + (math.log(20) if route else 0), abs=0.051)
     if row.slow:
         assert said["limit"] == ms(limit_ns // 1_000_000)
     if said["times"]:
@@ -125,7 +125,7 @@ def bad(tick, route, limit_ns):
 
 def dropped(service: Recorded, alarm):
     said = re.fullmatch(
-        r"(\d+) requests in ([\d. a-z]+), about (\d+) expected\. Evidence ([\d.]+) of 16\.0\.",
+        r"(\d+) requests in ([\d. a-z]+), about (\d+) expected\. Evidence ([\d.]+) of 12\.0\.",
         alarm.explanation,
     )
     assert said, alarm.explanation
@@ -137,7 +137,7 @@ def dropped(service: Recorded, alarm):
     assert int(said[3]) == round(sum(due))
     nats = 0.0
     for n, expected in zip(came, due, strict=True):
-        nats = min(22.0, max(0.0, nats + n * math.log(0.4) + 0.6 * expected))
+        nats = min(18.0, max(0.0, nats + n * math.log(0.4) + 0.6 * expected))
     assert float(said[4]) == pytest.approx(nats, abs=0.051)
 
 

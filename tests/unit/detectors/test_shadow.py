@@ -70,7 +70,7 @@ def test_what_a_rule_in_shadow_finds_is_not_learned_from(warm):
 def test_the_score_rule_may_stand_in_shadow_as_well(watch):
     one = watch(Policy().with_overrides({"min_score_to_alert": 70, "shadow": ["score"]}))
     one.for_s(60)
-    verdict = one.for_s(15, errors=8)
+    verdict = one.for_s(15, errors=7)
     assert verdict.healthy
     assert [alarm.rule for alarm in verdict.shadowed] == ["score"]
 

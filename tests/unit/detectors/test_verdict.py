@@ -144,7 +144,7 @@ def test_traffic_that_stops_alarms_within_fifteen_seconds(warm, n):
     assert warm.until_alarm(15, n=n) <= 15
     alarm = the(warm.verdict, "traffic")
     assert re.fullmatch(
-        rf"{alarm.k} requests in 10 s, about {alarm.n} expected\. Evidence 22\.0 of 16\.0\.",
+        rf"{alarm.k} requests in 10 s, about {alarm.n} expected\. Evidence 18\.0 of 12\.0\.",
         alarm.explanation,
     )
 
@@ -198,7 +198,7 @@ def test_a_small_route_that_fails_is_critical_though_the_sum_looks_mild(warm):
     alarm = warm.verdict.alarms[0]
     assert (alarm.rule, alarm.severity, alarm.subject) == ("err_crit", "critical", "POST /pay")
     assert alarm.headline == "100 % of POST /pay fails"
-    assert alarm.threshold_cn == 1_900
+    assert alarm.threshold_cn == 1_500
     assert alarm.evidence_cn >= alarm.threshold_cn
 
 
@@ -209,15 +209,15 @@ def test_an_error_alarm_explains_itself_with_numbers_that_can_be_recomputed(fres
     alarm = verdict.alarms[0]
     assert alarm.explanation == (
         "36 of 187 requests failed in 10 s (19.3 %, 99 % interval 13–28 %). "
-        "Normal is at most 2 %. Evidence 22.0 of 16.0."
+        "Normal is at most 2 %. Evidence 18.0 of 12.0."
     )
     assert alarm.headline == "19 % of requests fail"
     assert (alarm.k, alarm.n, alarm.window_ms, alarm.evidence_cn, alarm.threshold_cn) == (
         36,
         187,
         10_000,
-        2200,
-        1600,
+        1800,
+        1200,
     )
     assert alarm.since_ms == fresh.at_ms - 10_000
     low, high = wilson(36, 187)
@@ -355,11 +355,11 @@ def test_judging_twice_gives_the_same_answer(warm):
 def test_a_score_rule_of_the_peer_alarms_only_when_it_is_asked_for(watch):
     asked = watch(Policy().with_overrides({"min_score_to_alert": "70", "recover_score": 90}))
     asked.for_s(60)
-    verdict = asked.for_s(15, errors=8)
+    verdict = asked.for_s(15, errors=7)
     assert [alarm.rule for alarm in verdict.alarms] == ["score"]
     unasked = watch(Policy())
     unasked.for_s(60)
-    assert unasked.for_s(15, errors=8).healthy
+    assert unasked.for_s(15, errors=7).healthy
 
 
 def test_a_fixed_p95_limit_is_optional(watch):
