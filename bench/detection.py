@@ -11,8 +11,8 @@
 4. What `judge` costs a service and tick; with `--judge` that alone, in seconds.
 
 The simulation is bench/simulated, the peer's side bench/peer.py. The defaults of detectors/policy.py were
-chosen on seeds 0–39, and after a look at 1000–1023 and the figures of 2000–2023; 3000 and on for nothing. A whole
-run takes some ten minutes on two cores; `--quick` takes half a minute and shows but a slice.
+chosen on seeds 0–39, after a look at 1000–1023 and the figures of 2000–2023; 3000 and on were used for
+nothing. A whole run takes ten minutes on two cores; `--quick` takes half a minute and shows but a slice.
 """
 
 import argparse
