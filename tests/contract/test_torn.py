@@ -141,6 +141,12 @@ def short(monkeypatch):
     shorten_segments(monkeypatch)
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Two thousand servers start here: who waits for one is told that it is slow elsewhere."""
+    monkeypatch.setattr("ledger.ledger.PATIENCE_S", float(LONG_S))
+
+
 async def for_each(written: Written, count: int, judge: Callable[[Path, int], Awaitable[str]]) -> list[str]:
     """What *judge* says of each number below *count*; a few at a time, each in a folder of its own."""
     numbers, said = iter(range(count)), [""] * count
