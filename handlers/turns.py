@@ -1,8 +1,8 @@
-"""Shares the loop: work that comes in heaps, each piece short, goes on for ten ms, and then others do."""
+"""Shares the loop: work that comes in heaps, each piece short, goes on for five ms, and then others do."""
 
 import asyncio
 
-LIMIT_S = 0.010
+LIMIT_S = 0.005
 
 
 class Turns:

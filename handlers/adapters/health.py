@@ -46,8 +46,9 @@ class HttpHealth:
         """What ended since *cursor*. Raises PortError with the reason in a few words."""
         session = await self._session(charter)
         headers = self._headers(service)
+        await self._turns.mine()  # many begin, and many answers arrive, at once: others go in between
         body = await _get(session, _asking(service.health_url, cursor), headers)
-        await self._turns.mine()  # many answers arrive at once: whatever else waits goes in between
+        await self._turns.mine()
         if read := slots.read(body):
             window = _window(read.head.now_ms, cursor)
             return _polled(read.head, read.between(window.oldest, window.newest), window, now_ms)
